@@ -1,0 +1,100 @@
+//! A machine's memory on the host, for tests: the same code over a block of ordinary memory.
+//!
+//! Every arena's frames are numbered from [`BASE`] on. An arena asserts, when dropped, that each frame came back. Its block
+//! is kept for ever, and used again by the next arena of the same shape: a `&'static Memory` that a test still holds is then
+//! stale, never dangling.
+
+use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange};
+use crate::memory::{Layout, Memory};
+use crate::meta::FrameMeta;
+use alloc::alloc::{Layout as Block, alloc_zeroed, handle_alloc_error};
+use alloc::vec::Vec;
+use core::ptr::NonNull;
+use std::sync::Mutex;
+
+/// The first frame of every arena.
+pub const BASE: Pfn = Pfn::new(1024);
+
+/// Arenas that are free to be used again, with their numbers of frames and of scratch frames.
+static FREE: Mutex<Vec<(usize, usize, &'static Memory)>> = Mutex::new(Vec::new());
+
+/// The memory of one small machine.
+#[derive(Debug)]
+pub struct Arena {
+    frames: usize,
+    scratch: usize,
+    memory: &'static Memory,
+}
+
+impl Arena {
+    /// A machine with `frames` frames and no scratch area.
+    pub fn new(frames: usize) -> Self {
+        Self::with_scratch(frames, 0)
+    }
+
+    /// A machine with `frames` frames, the first `scratch` of them the scratch area.
+    pub fn with_scratch(frames: usize, scratch: usize) -> Self {
+        let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = free.iter().position(|&(f, s, _)| (f, s) == (frames, scratch));
+        let memory = match known {
+            Some(at) => free.swap_remove(at).2,
+            None => install(frames, scratch, &[], |_, _| ()),
+        };
+        Self { frames, scratch, memory }
+    }
+
+    /// The machine after a kexec: all frames free but those of `set_aside` (sorted, disjoint), which hold the bytes that they
+    /// hold here. This machine is left as it is, so that what the old kernel owned can be dropped.
+    pub fn kexec(&self, set_aside: &[PfnRange]) -> Self {
+        let old = self.memory;
+        let memory = install(self.frames, self.scratch, set_aside, |slot, page| {
+            // SAFETY: both blocks have a frame at `slot`. The old machine stands still while it is copied: this is called by the
+            // thread that plays its kernel.
+            *page = unsafe { *old.page(slot).as_ref() };
+        });
+        Self { frames: self.frames, scratch: self.scratch, memory }
+    }
+
+    /// The memory.
+    pub fn memory(&self) -> &'static Memory {
+        self.memory
+    }
+}
+
+fn install(frames: usize, scratch: usize, set_aside: &[PfnRange], fill: impl Fn(u32, &mut Page)) -> &'static Memory {
+    let all = PfnRange { start: BASE, count: frames as u64 };
+    let window: NonNull<u8> = zeroed(frames << FRAME_SHIFT, FRAME_SIZE);
+    let meta: NonNull<u8> = zeroed(frames * size_of::<FrameMeta>(), align_of::<FrameMeta>());
+    for range in set_aside {
+        for pfn in range.start.get()..range.end().get() {
+            let slot = (pfn - BASE.get()) as u32;
+            assert!((slot as usize) < frames, "set aside outside the arena");
+            // SAFETY: the slot lies within the block, which nobody else knows yet.
+            fill(slot, unsafe { window.byte_add((slot as usize) << FRAME_SHIFT).cast().as_mut() });
+        }
+    }
+    let scratch = PfnRange { start: BASE, count: scratch as u64 };
+    let layout = Layout { span: all, scratch, usable: &[all], set_aside };
+    // SAFETY: both blocks were just allocated in the right sizes, are never freed, and are known to nobody else.
+    unsafe { Memory::install(window, meta.cast(), &layout) }.expect("a well-formed arena")
+}
+
+fn zeroed(bytes: usize, align: usize) -> NonNull<u8> {
+    let block = Block::from_size_align(bytes.max(1), align).expect("a size that fits in memory");
+    // SAFETY: the size is not zero.
+    NonNull::new(unsafe { alloc_zeroed(block) }).unwrap_or_else(|| handle_alloc_error(block))
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // A test that failed has said so; its machine is not used again, since frames of it may be anywhere.
+        if std::thread::panicking() {
+            return;
+        }
+        let stats = self.memory.stats();
+        assert_eq!(stats.owned(), 0, "frames that did not come back: {stats:?}");
+        self.memory.release_set_aside();
+        let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        free.push((self.frames, self.scratch, self.memory));
+    }
+}

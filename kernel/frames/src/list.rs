@@ -1,0 +1,111 @@
+//! An owning list of frames. It runs through the frames' records, so that keeping a frame on a list never needs memory.
+
+use crate::addr::Pfn;
+use crate::frame::Frame;
+use crate::memory::Memory;
+use crate::meta::{LOOSE, Links, NIL, ON_LIST};
+use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// A list of owned frames of one machine. Dropping it gives all of them back.
+pub struct FrameList {
+    memory: &'static Memory,
+    links: Links,
+    number: u32,
+}
+
+impl FrameList {
+    /// An empty list for frames of `memory`.
+    pub fn new(memory: &'static Memory) -> Self {
+        Self { memory, links: Links::EMPTY, number: memory.next_list() }
+    }
+
+    /// How many frames are on it.
+    pub fn len(&self) -> usize {
+        self.links.len as usize
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.links.len == 0
+    }
+
+    /// Put a frame at the front.
+    ///
+    /// # Panics
+    /// When the frame is another machine's.
+    pub fn push_front(&mut self, frame: Frame) {
+        let slot = self.adopt(frame);
+        self.links.push_front(self.memory.meta(), slot);
+    }
+
+    /// Put a frame at the back.
+    ///
+    /// # Panics
+    /// When the frame is another machine's.
+    pub fn push_back(&mut self, frame: Frame) {
+        let slot = self.adopt(frame);
+        self.links.push_back(self.memory.meta(), slot);
+    }
+
+    /// Take the frame at the front.
+    pub fn pop_front(&mut self) -> Option<Frame> {
+        self.release(self.links.head)
+    }
+
+    /// Take the frame at the back.
+    pub fn pop_back(&mut self) -> Option<Frame> {
+        self.release(self.links.tail)
+    }
+
+    /// The number of the frame at the front.
+    pub fn front(&self) -> Option<Pfn> {
+        (self.links.head != NIL).then(|| self.memory.name(self.links.head).pfn())
+    }
+
+    /// Whether the frame `pfn` is on this list.
+    pub fn contains(&self, pfn: Pfn) -> bool {
+        self.memory.checked_slot(pfn).is_some_and(|slot| self.holds(slot))
+    }
+
+    /// Take the frame `pfn`; `None` when it is not on this list.
+    pub fn remove(&mut self, pfn: Pfn) -> Option<Frame> {
+        let slot = self.memory.checked_slot(pfn).filter(|&slot| self.holds(slot))?;
+        self.release(slot)
+    }
+
+    fn holds(&self, slot: u32) -> bool {
+        let meta = &self.memory.meta()[slot as usize];
+        meta.list.load(Relaxed) == ON_LIST && meta.file.load(Relaxed) == self.number
+    }
+
+    fn adopt(&self, frame: Frame) -> u32 {
+        assert!(frame.memory().place() == self.memory.place(), "a frame of another machine");
+        let slot = frame.disown().slot();
+        let meta = &self.memory.meta()[slot as usize];
+        meta.list.store(ON_LIST, Relaxed);
+        meta.file.store(self.number, Relaxed);
+        slot
+    }
+
+    /// Take `slot`, which is on this list or `NIL`.
+    fn release(&mut self, slot: u32) -> Option<Frame> {
+        let meta = self.memory.meta();
+        let record = meta.get(slot as usize)?;
+        self.links.unlink(meta, slot);
+        record.list.store(LOOSE, Relaxed);
+        Some(Frame::own(self.memory.name(slot)))
+    }
+}
+
+impl Drop for FrameList {
+    fn drop(&mut self) {
+        while self.pop_front().is_some() {}
+    }
+}
+
+impl fmt::Debug for FrameList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FrameList({} frames)", self.len())
+    }
+}

@@ -1,0 +1,492 @@
+//! The machine's memory: a window through which frames are bytes, a record for each frame, and the free frames of both zones.
+//!
+//! There is one `Memory` in a guest; on the host each test has its own. All of them stand in a small table, so that a
+//! frame, which carries its machine's place in that table, finds its way home when it is dropped.
+
+use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, Zone, Zones};
+use crate::buddy::{Buddy, MAX_ORDER};
+use crate::frame::{Frame, Name};
+use crate::lock::{Lock, Rank};
+use crate::meta::FrameMeta;
+use crate::run::FrameRun;
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use core::fmt;
+use core::ops::Range;
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+
+/// Machines that can exist at a time. A guest has one; the tests of one process run side by side.
+const MACHINES: usize = 1024;
+
+static TABLE: [AtomicPtr<Memory>; MACHINES] = [const { AtomicPtr::new(ptr::null_mut()) }; MACHINES];
+
+/// What a debug build writes over freed frames, and expects to find when it hands them out again.
+const POISON: u8 = 0x6b;
+
+/// The parts that memory falls into. Ranges are sorted and disjoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Layout<'a> {
+    /// Every frame that there is, and perhaps holes. The first frame's number is a multiple of 1024.
+    pub span: PfnRange,
+    /// The scratch area.
+    pub scratch: PfnRange,
+    /// What may be handed out.
+    pub usable: &'a [PfnRange],
+    /// What is held back from `usable` until somebody [claims](Memory::claim) it: pages handed over by the previous kernel,
+    /// a carve-out.
+    pub set_aside: &'a [PfnRange],
+}
+
+/// Why a [`Layout`] is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LayoutError {
+    /// The span is empty, begins at an odd place, or is longer than 2^32 - 1 frames.
+    Span,
+    /// This range is outside the span or out of order, or has frame 0, which is never handed out.
+    Range(PfnRange),
+    /// There are as many machines as there can be.
+    TooMany,
+}
+
+impl fmt::Display for LayoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Span => f.write_str("the span of memory is empty, unaligned or too long"),
+            Self::Range(range) => write!(f, "memory range {range:?} is out of order or outside the span"),
+            Self::TooMany => f.write_str("too many machines"),
+        }
+    }
+}
+
+impl core::error::Error for LayoutError {}
+
+/// Why a range that was set aside cannot be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClaimError {
+    /// Some frame of it is not set aside, or was claimed before.
+    NotSetAside(PfnRange),
+}
+
+impl fmt::Display for ClaimError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotSetAside(range) => write!(f, "frames {range:?} are not set aside, or were claimed before"),
+        }
+    }
+}
+
+impl core::error::Error for ClaimError {}
+
+/// How many frames there are of what, at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Frames that were usable at the start, those set aside included.
+    pub total: u64,
+    /// Free frames of the scratch area.
+    pub free_scratch: u64,
+    /// Free frames of all other memory.
+    pub free_normal: u64,
+    /// Frames set aside and not claimed.
+    pub set_aside: u64,
+}
+
+impl Stats {
+    /// Frames that have an owner.
+    pub fn owned(&self) -> u64 {
+        self.total - self.free_scratch - self.free_normal - self.set_aside
+    }
+}
+
+/// How many free frames are few. Below `low` reclaim begins, and it goes on up to `high`; `min` is kept for those who
+/// cannot wait for reclaim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Watermarks {
+    /// The reserve.
+    pub min: u32,
+    /// Reclaim begins.
+    pub low: u32,
+    /// Reclaim ends.
+    pub high: u32,
+}
+
+/// The memory of one machine.
+pub struct Memory {
+    place: u16,
+    base: Pfn,
+    /// The first byte of the first frame of the span.
+    window: NonNull<u8>,
+    meta: &'static [FrameMeta],
+    /// The slots of the scratch area.
+    scratch_area: Range<u32>,
+    scratch: Lock<Buddy>,
+    normal: Lock<Buddy>,
+    total: u64,
+    /// What is set aside and not claimed: first frame to number of frames, neighbours joined.
+    set_aside: Lock<BTreeMap<u64, u64>>,
+    set_aside_frames: AtomicU32,
+    watermarks: Watermarks,
+    /// Lists made so far; the count is the next one's number.
+    lists: AtomicU32,
+}
+
+// SAFETY: `window` is the only field that is not `Send` and `Sync` by itself. It is a plain address; bytes are reached through
+// it only by the owner of a frame (the crate's invariant), so sharing the address shares no bytes.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl fmt::Debug for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Memory").field("place", &self.place).field("stats", &self.stats()).finish()
+    }
+}
+
+impl Memory {
+    /// Bytes that the records of `frames` frames take.
+    pub const fn meta_bytes(frames: u64) -> u64 {
+        frames * size_of::<FrameMeta>() as u64
+    }
+
+    /// Set up the memory of a machine: all that is usable and not set aside becomes free.
+    ///
+    /// `window` is the address of the first byte of the span's first frame, `meta` room for one [`FrameMeta`] a frame of
+    /// the span, which this fills. The cost is the clearing of `meta` and some instructions a range.
+    ///
+    /// # Errors
+    /// [`LayoutError`], when the layout contradicts itself; `meta` is then unused.
+    ///
+    /// # Safety
+    /// - Every usable or set-aside frame is ordinary memory, readable and writable for ever at its distance from `window`, and
+    ///   used by nothing else.
+    /// - `meta` is valid for writes of `span.count` records, for ever, used by nothing else, and outside those frames.
+    pub unsafe fn install(
+        window: NonNull<u8>,
+        meta: NonNull<FrameMeta>,
+        layout: &Layout<'_>,
+    ) -> Result<&'static Memory, LayoutError> {
+        let span = layout.span;
+        let count = u32::try_from(span.count).map_err(|_| LayoutError::Span)?;
+        if count == 0 || count == u32::MAX || !span.start.get().is_multiple_of(1 << MAX_ORDER) {
+            return Err(LayoutError::Span);
+        }
+        if let Some(&range) = layout.usable.iter().find(|range| range.contains(Pfn::new(0))) {
+            return Err(LayoutError::Range(range));
+        }
+        in_order(span, layout.usable)?;
+        in_order(span, layout.set_aside)?;
+        in_order(span, &[layout.scratch])?;
+
+        // SAFETY: the caller gives `span.count` records of room, for ever; all zeros is a valid record.
+        let meta = unsafe {
+            meta.write_bytes(0, count as usize);
+            core::slice::from_raw_parts(meta.as_ptr(), count as usize)
+        };
+        let slot = |pfn: Pfn| (pfn.get() - span.start.get()) as u32;
+        let scratch = slot(layout.scratch.start)..slot(layout.scratch.end());
+        let mut memory = Box::new(Memory {
+            place: 0,
+            base: span.start,
+            window,
+            meta,
+            scratch_area: scratch.clone(),
+            scratch: Lock::new(Rank::Frames, Buddy::new(scratch.clone(), 0..0)),
+            normal: Lock::new(Rank::Frames, Buddy::new(0..count, scratch)),
+            total: 0,
+            set_aside: Lock::new(Rank::SetAside, BTreeMap::new()),
+            set_aside_frames: AtomicU32::new(0),
+            watermarks: Watermarks { min: 0, low: 0, high: 0 },
+            lists: AtomicU32::new(0),
+        });
+        memory.fill(layout);
+        memory.enter_table().ok_or(LayoutError::TooMany)
+    }
+
+    /// Make the usable frames free, but for those set aside, which are noted.
+    fn fill(&mut self, layout: &Layout<'_>) {
+        let mut held = layout.set_aside.iter().copied().peekable();
+        for &usable in layout.usable {
+            self.total += usable.count;
+            let mut from = usable.start;
+            while let Some(&aside) = held.peek() {
+                let here = aside.intersect(usable);
+                if here.is_empty() && aside.start >= usable.end() {
+                    break;
+                }
+                if !here.is_empty() {
+                    self.free_range(PfnRange::new(from, here.start));
+                    self.note_set_aside(here);
+                    from = here.end();
+                }
+                if aside.end() > usable.end() {
+                    break;
+                }
+                held.next();
+            }
+            self.free_range(PfnRange::new(from, usable.end()));
+        }
+        // An eighth of a percent, and enough for one large batch of disk reads even in a tiny machine.
+        let min = (self.total / 800).clamp(32, 2048) as u32;
+        self.watermarks = Watermarks { min, low: min * 2, high: min * 3 };
+    }
+
+    fn free_range(&self, range: PfnRange) {
+        let start = self.slot(range.start);
+        self.free_slots(start..start + range.count as u32);
+    }
+
+    /// Make `slots` free, each in its zone: a run may begin in one and end in the other.
+    fn free_slots(&self, slots: Range<u32>) {
+        let area = &self.scratch_area;
+        let below = slots.start..slots.end.min(area.start);
+        let within = slots.start.max(area.start)..slots.end.min(area.end);
+        let above = slots.start.max(area.end)..slots.end;
+        for (zone, part) in [(&self.normal, below), (&self.scratch, within), (&self.normal, above)] {
+            if !part.is_empty() {
+                zone.lock().give_range(self.meta, part.start, part.end);
+            }
+        }
+    }
+
+    fn note_set_aside(&self, range: PfnRange) {
+        let mut aside = self.set_aside.lock();
+        let (mut start, mut count) = (range.start.get(), range.count);
+        if let Some((&before, &len)) = aside.range(..start).next_back()
+            && before + len == start
+        {
+            start = before;
+            count += len;
+        }
+        aside.insert(start, count);
+        self.set_aside_frames.fetch_add(range.count as u32, Ordering::Relaxed);
+    }
+
+    fn enter_table(mut self: Box<Self>) -> Option<&'static Memory> {
+        for (place, entry) in TABLE.iter().enumerate() {
+            if !entry.load(Ordering::Relaxed).is_null() {
+                continue;
+            }
+            self.place = place as u16;
+            let raw = Box::into_raw(self);
+            match entry.compare_exchange(ptr::null_mut(), raw, Ordering::Release, Ordering::Relaxed) {
+                // SAFETY: `raw` is a leaked box, so it is valid for ever, and from here on only shared.
+                Ok(_) => return Some(unsafe { &*raw }),
+                // SAFETY: the entry did not take `raw`, so it is still the box that it was.
+                Err(_) => self = unsafe { Box::from_raw(raw) },
+            }
+        }
+        None
+    }
+
+    /// Make everything that is set aside free.
+    #[cfg(not(target_os = "none"))]
+    pub(crate) fn release_set_aside(&'static self) {
+        let ranges: alloc::vec::Vec<_> = self.set_aside.lock().iter().map(|(&from, &len)| (from, len)).collect();
+        for (from, count) in ranges {
+            drop(self.claim(PfnRange { start: Pfn::new(from), count }));
+        }
+    }
+
+    /// The machine at `place`, which a live frame names.
+    #[inline]
+    pub(crate) fn at(place: u16) -> &'static Memory {
+        let entry = TABLE[usize::from(place) % MACHINES].load(Ordering::Relaxed);
+        debug_assert!(!entry.is_null());
+        // SAFETY: a frame carries the place of the machine that made it, which entered the table before it made any; none ever
+        // leaves the table or is freed.
+        unsafe { &*entry }
+    }
+
+    pub(crate) fn name(&self, slot: u32) -> Name {
+        Name::new(self.place, self.base.offset(u64::from(slot)))
+    }
+
+    /// The slot of a frame of this machine.
+    #[inline]
+    pub(crate) fn slot(&self, pfn: Pfn) -> u32 {
+        (pfn.get() - self.base.get()) as u32
+    }
+
+    /// The slot of a frame that somebody outside named.
+    pub(crate) fn checked_slot(&self, pfn: Pfn) -> Option<u32> {
+        let distance = pfn.get().checked_sub(self.base.get())?;
+        (distance < self.meta.len() as u64).then_some(distance as u32)
+    }
+
+    /// A number that no other list of this machine has.
+    pub(crate) fn next_list(&self) -> u32 {
+        let number = self.lists.fetch_add(1, Ordering::Relaxed);
+        assert!(number != u32::MAX, "2^32 frame lists were made");
+        number
+    }
+
+    pub(crate) fn place(&self) -> u16 {
+        self.place
+    }
+
+    pub(crate) fn meta(&self) -> &'static [FrameMeta] {
+        self.meta
+    }
+
+    /// The bytes of the frame at `slot`. Making a reference of it is the business of the frame's owner.
+    #[inline]
+    pub(crate) fn page(&self, slot: u32) -> NonNull<Page> {
+        debug_assert!((slot as usize) < self.meta.len());
+        // SAFETY: `slot` is within the span, whose frames lie one after the other from `window` on (install's contract).
+        unsafe { self.window.byte_add((slot as usize) << FRAME_SHIFT).cast() }
+    }
+
+    fn zone_lock(&self, slot: u32) -> &Lock<Buddy> {
+        match self.zone_of_slot(slot) {
+            Zone::Scratch => &self.scratch,
+            Zone::Normal => &self.normal,
+        }
+    }
+
+    fn zone_of_slot(&self, slot: u32) -> Zone {
+        if self.scratch_area.contains(&slot) { Zone::Scratch } else { Zone::Normal }
+    }
+
+    /// The zone that a frame lies in.
+    pub fn zone_of(&self, pfn: Pfn) -> Zone {
+        self.zone_of_slot(self.slot(pfn))
+    }
+
+    /// One frame, its bytes unspecified; `None` when there is none in these zones.
+    pub fn allocate(&'static self, zones: Zones) -> Option<Frame> {
+        let slot = self.take(zones, 0)?;
+        Some(Frame::own(self.name(slot)))
+    }
+
+    /// 2^`order` consecutive frames, aligned to their number, up to order 10; `None` when no such block is free.
+    pub fn allocate_run(&'static self, zones: Zones, order: u32) -> Option<FrameRun> {
+        let slot = self.take(zones, order)?;
+        Some(FrameRun::own(self.name(slot), 1 << order))
+    }
+
+    fn take(&self, zones: Zones, order: u32) -> Option<u32> {
+        let from_scratch = match zones {
+            Zones::Ephemeral => self.scratch.lock().take(self.meta, order),
+            Zones::Preservable => None,
+        };
+        let slot = from_scratch.or_else(|| self.normal.lock().take(self.meta, order))?;
+        if cfg!(debug_assertions) {
+            self.check_poison(slot, order);
+        }
+        Some(slot)
+    }
+
+    /// Give back 2^`order` frames at `slot`. Only the drop of an owner comes here.
+    pub(crate) fn give(&self, slot: u32, order: u32) {
+        if cfg!(debug_assertions) {
+            self.poison(slot, 1 << order);
+        }
+        self.zone_lock(slot).lock().give(self.meta, slot, order);
+    }
+
+    /// Give back the `slots` of a run, which lie in one zone or in both.
+    pub(crate) fn give_slots(&self, slots: Range<u32>) {
+        if cfg!(debug_assertions) {
+            self.poison(slots.start, slots.end - slots.start);
+        }
+        self.free_slots(slots);
+    }
+
+    fn poison(&self, slot: u32, frames: u32) {
+        for slot in slot..slot + frames {
+            // SAFETY: the frame is on its way from its owner to a free list, so nobody else has it.
+            unsafe { self.page(slot).cast::<u8>().write_bytes(POISON, FRAME_SIZE) };
+        }
+    }
+
+    /// A frame that came back and was then written to shows here. Frames never handed out before are not poisoned, so only a
+    /// frame that begins and ends like a poisoned one is looked at.
+    fn check_poison(&self, slot: u32, order: u32) {
+        for slot in slot..slot + (1 << order) {
+            // SAFETY: the block was just taken off its free list, so nobody else has it.
+            let page = unsafe { self.page(slot).as_ref() };
+            if page[0] == POISON && page[FRAME_SIZE - 1] == POISON {
+                let changed = page.iter().position(|&byte| byte != POISON);
+                assert!(changed.is_none(), "free frame {slot:#x} was written to at byte {changed:?}");
+            }
+        }
+    }
+
+    /// Take ownership of frames that were set aside. Each frame can be claimed once.
+    ///
+    /// # Errors
+    /// [`ClaimError`], and nothing is claimed, when not all of `range` is set aside.
+    pub fn claim(&'static self, range: PfnRange) -> Result<FrameRun, ClaimError> {
+        let refused = Err(ClaimError::NotSetAside(range));
+        let (start, end) = (range.start.get(), range.end().get());
+        let mut aside = self.set_aside.lock();
+        let Some((&from, &len)) = aside.range(..=start).next_back() else { return refused };
+        if range.is_empty() || from + len < end {
+            return refused;
+        }
+        aside.remove(&from);
+        if from < start {
+            aside.insert(from, start - from);
+        }
+        if end < from + len {
+            aside.insert(end, from + len - end);
+        }
+        self.set_aside_frames.fetch_sub(range.count as u32, Ordering::Relaxed);
+        Ok(FrameRun::own(self.name(self.slot(range.start)), range.count as u32))
+    }
+
+    /// Let `look` see the bytes of a frame that is set aside, without claiming it; `None` when it is not.
+    pub fn peek<R>(&self, pfn: Pfn, look: impl FnOnce(&Page) -> R) -> Option<R> {
+        let aside = self.set_aside.lock();
+        let (&from, &len) = aside.range(..=pfn.get()).next_back()?;
+        if pfn.get() >= from + len {
+            return None;
+        }
+        // SAFETY: a frame that is set aside has no owner, and cannot get one while the lock is held; it is never written to.
+        Some(look(unsafe { self.page(self.slot(pfn)).as_ref() }))
+    }
+
+    /// How many frames there are of what. Taken zone by zone, so exact only while nobody allocates.
+    pub fn stats(&self) -> Stats {
+        Stats {
+            total: self.total,
+            free_scratch: u64::from(free_in(&self.scratch)),
+            free_normal: u64::from(free_in(&self.normal)),
+            set_aside: u64::from(self.set_aside_frames.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Free frames that an allocation from `zones` can choose from.
+    pub fn free_frames(&self, zones: Zones) -> u32 {
+        match zones {
+            Zones::Preservable => free_in(&self.normal),
+            Zones::Ephemeral => free_in(&self.normal) + free_in(&self.scratch),
+        }
+    }
+
+    /// When free frames are few.
+    pub fn watermarks(&self) -> Watermarks {
+        self.watermarks
+    }
+
+    /// Every frame of the machine, holes included.
+    pub fn span(&self) -> PfnRange {
+        PfnRange { start: self.base, count: self.meta.len() as u64 }
+    }
+}
+
+/// One zone at a time: its lock is closed again when this returns.
+fn free_in(zone: &Lock<Buddy>) -> u32 {
+    zone.lock().free_frames()
+}
+
+fn in_order(span: PfnRange, ranges: &[PfnRange]) -> Result<(), LayoutError> {
+    let mut from = span.start;
+    for &range in ranges {
+        if range.start < from || !span.covers(range) {
+            return Err(LayoutError::Range(range));
+        }
+        from = range.end();
+    }
+    Ok(())
+}

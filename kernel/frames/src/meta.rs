@@ -1,0 +1,111 @@
+//! What is kept about each frame: 32 bytes (Linux: 64), all of them numbers, in one array indexed by frame.
+//!
+//! The links are *slots* (frame numbers less the first one of the machine), so that 32 bits reach 16 TiB. Who may change which
+//! field follows from ownership: the owner of a frame writes its fields, with the owner's own lock held. They are
+//! atomics so that reading a neighbour's tag (the buddy allocator does) is defined; the order between threads comes from the
+//! owners' locks, so every access is relaxed.
+
+use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
+
+/// No slot: the end of a chain.
+pub(crate) const NIL: u32 = u32::MAX;
+
+/// `list` of a frame that nothing here keeps.
+pub(crate) const LOOSE: u8 = 0;
+/// `list` of a frame on a `FrameList`.
+pub(crate) const ON_LIST: u8 = u8::MAX;
+
+/// The tag of a block on a free list; the low bits are its order.
+const FREE: u8 = 0x80;
+
+/// The record of one frame. All zeros is the record of a frame that is on no free list.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct FrameMeta {
+    /// Neighbours on the list that the frame is on: a free list, a `FrameList`, one of a map's orders.
+    pub(crate) next: AtomicU32,
+    pub(crate) prev: AtomicU32,
+    /// The next frame of the same hash bucket in a map.
+    pub(crate) bucket_next: AtomicU32,
+    /// Neighbours among the frames of the same file in a map.
+    pub(crate) file_next: AtomicU32,
+    pub(crate) file_prev: AtomicU32,
+    /// The key in a map. On a `FrameList`, `file` is the number of the list.
+    pub(crate) file: AtomicU32,
+    pub(crate) index: AtomicU32,
+    /// Bits that belong to whoever keeps the frame: page flags, the number of a pool.
+    pub(crate) private: AtomicU16,
+    /// Whether the frame begins a free block, and of which order.
+    pub(crate) tag: AtomicU8,
+    /// What keeps the frame: nothing here, a `FrameList`, or a map, on its order `list - 1`.
+    pub(crate) list: AtomicU8,
+}
+
+const _: () = assert!(size_of::<FrameMeta>() == 32);
+
+impl FrameMeta {
+    /// The order of the free block that begins here.
+    pub(crate) fn free_order(&self) -> Option<u32> {
+        let tag = self.tag.load(Relaxed);
+        (tag & FREE != 0).then_some(u32::from(tag & !FREE))
+    }
+
+    pub(crate) fn set_free(&self, order: u32) {
+        self.tag.store(FREE | order as u8, Relaxed);
+    }
+
+    pub(crate) fn set_taken(&self) {
+        self.tag.store(0, Relaxed);
+    }
+}
+
+/// A doubly linked list through `next` and `prev`. It neither owns nor checks: its users do.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Links {
+    pub(crate) head: u32,
+    pub(crate) tail: u32,
+    pub(crate) len: u32,
+}
+
+impl Links {
+    pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0 };
+
+    pub(crate) fn push_front(&mut self, meta: &[FrameMeta], slot: u32) {
+        let this = &meta[slot as usize];
+        this.prev.store(NIL, Relaxed);
+        this.next.store(self.head, Relaxed);
+        match meta.get(self.head as usize) {
+            Some(head) => head.prev.store(slot, Relaxed),
+            None => self.tail = slot,
+        }
+        self.head = slot;
+        self.len += 1;
+    }
+
+    pub(crate) fn push_back(&mut self, meta: &[FrameMeta], slot: u32) {
+        let this = &meta[slot as usize];
+        this.next.store(NIL, Relaxed);
+        this.prev.store(self.tail, Relaxed);
+        match meta.get(self.tail as usize) {
+            Some(tail) => tail.next.store(slot, Relaxed),
+            None => self.head = slot,
+        }
+        self.tail = slot;
+        self.len += 1;
+    }
+
+    /// Take `slot`, which is on this list, off it.
+    pub(crate) fn unlink(&mut self, meta: &[FrameMeta], slot: u32) {
+        let this = &meta[slot as usize];
+        let (next, prev) = (this.next.load(Relaxed), this.prev.load(Relaxed));
+        match meta.get(prev as usize) {
+            Some(before) => before.next.store(next, Relaxed),
+            None => self.head = next,
+        }
+        match meta.get(next as usize) {
+            Some(after) => after.prev.store(prev, Relaxed),
+            None => self.tail = prev,
+        }
+        self.len -= 1;
+    }
+}

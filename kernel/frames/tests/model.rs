@@ -1,0 +1,244 @@
+//! The allocator, lists and maps against slow obvious models.
+
+use frames::arena::{Arena, BASE};
+use frames::{ClaimError, Frame, FrameList, FrameMap, FrameRun, Key, Pfn, PfnRange, Zone, Zones};
+use proptest::prelude::*;
+use std::collections::{BTreeMap, BTreeSet};
+
+const FRAMES: usize = 2048 + 300;
+const SCRATCH: usize = 700;
+
+#[derive(Clone, Debug)]
+enum Op {
+    One { preservable: bool },
+    Run { preservable: bool, order: u32 },
+    Free(usize),
+    Split(usize, usize),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        3 => any::<bool>().prop_map(|preservable| Op::One { preservable }),
+        2 => (any::<bool>(), 0..=11u32).prop_map(|(preservable, order)| Op::Run { preservable, order }),
+        4 => any::<usize>().prop_map(Op::Free),
+        1 => (any::<usize>(), any::<usize>()).prop_map(|(which, at)| Op::Split(which, at)),
+    ]
+}
+
+fn zones(preservable: bool) -> Zones {
+    if preservable { Zones::Preservable } else { Zones::Ephemeral }
+}
+
+/// The frames of all owners, each once; the model of the free lists is the set of all other frames.
+fn check(arena: &Arena, held: &[FrameRun]) {
+    let mut owned = BTreeSet::new();
+    for run in held {
+        for pfn in run.start().get()..run.range().end().get() {
+            assert!(owned.insert(pfn), "two owners of frame {pfn:#x}");
+            assert!((BASE.get()..BASE.get() + FRAMES as u64).contains(&pfn));
+        }
+    }
+    let in_scratch = owned.iter().filter(|&&pfn| pfn < BASE.get() + SCRATCH as u64).count() as u64;
+    let stats = arena.memory().stats();
+    assert_eq!(stats.owned(), owned.len() as u64);
+    assert_eq!(stats.free_scratch, SCRATCH as u64 - in_scratch);
+    assert_eq!(stats.total, FRAMES as u64);
+}
+
+/// Whether the model has an aligned block of this order free.
+fn has_block(held: &[FrameRun], zones: Zones, order: u32) -> bool {
+    let owned: BTreeSet<u64> = held.iter().flat_map(|run| run.start().get()..run.range().end().get()).collect();
+    let base = BASE.get();
+    let (scratch, normal) = (0..SCRATCH as u64, SCRATCH as u64..FRAMES as u64);
+    let allowed = if zones == Zones::Preservable { &[normal][..] } else { &[scratch, normal][..] };
+    let size = 1u64 << order;
+    allowed.iter().any(|range| {
+        (range.start.next_multiple_of(size)..range.end)
+            .step_by(size as usize)
+            .any(|start| start + size <= range.end && (start..start + size).all(|slot| !owned.contains(&(base + slot))))
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_frame_has_one_owner(ops in proptest::collection::vec(op(), 1..120)) {
+        let arena = Arena::with_scratch(FRAMES, SCRATCH);
+        let memory = arena.memory();
+        let mut held: Vec<FrameRun> = Vec::new();
+        for op in ops {
+            match op {
+                Op::One { preservable } => {
+                    let frame = memory.allocate(zones(preservable));
+                    prop_assert_eq!(frame.is_some(), has_block(&held, zones(preservable), 0));
+                    held.extend(frame.map(FrameRun::from));
+                }
+                Op::Run { preservable, order } => {
+                    let run = memory.allocate_run(zones(preservable), order);
+                    let possible = order <= 10 && has_block(&held, zones(preservable), order);
+                    prop_assert_eq!(run.is_some(), possible, "order {}", order);
+                    if let Some(run) = run {
+                        prop_assert_eq!(run.len(), 1 << order);
+                        if preservable {
+                            prop_assert_eq!(memory.zone_of(run.start()), Zone::Normal);
+                        }
+                        held.push(run);
+                    }
+                }
+                Op::Free(which) if !held.is_empty() => {
+                    let which = which % held.len();
+                    held.swap_remove(which);
+                }
+                Op::Split(which, at) if !held.is_empty() => {
+                    let which = which % held.len();
+                    let run = held.swap_remove(which);
+                    if run.len() > 1 {
+                        let at = 1 + at % (run.len() - 1);
+                        let (a, b) = run.split_at(at);
+                        held.extend([a, b]);
+                    } else {
+                        held.push(run);
+                    }
+                }
+                _ => {}
+            }
+            check(&arena, &held);
+        }
+    }
+
+    #[test]
+    fn set_aside_frames_are_claimed_once(
+        cuts in proptest::collection::btree_set(0u64..600, 0..20),
+        claims in proptest::collection::vec((0u64..600, 1u64..40), 1..60),
+    ) {
+        // Every second stretch between the cuts is set aside.
+        let cuts: Vec<u64> = cuts.into_iter().collect();
+        let aside: Vec<PfnRange> = cuts
+            .chunks_exact(2)
+            .map(|cut| PfnRange::new(BASE.offset(cut[0]), BASE.offset(cut[1])))
+            .collect();
+        let mut model: BTreeSet<u64> =
+            aside.iter().flat_map(|range| range.start.get()..range.end().get()).collect();
+        let before = Arena::with_scratch(600, 100);
+        let arena = before.kexec(&aside);
+        let memory = arena.memory();
+        let mut held: Vec<FrameRun> = Vec::new();
+        for (start, count) in claims {
+            let range = PfnRange { start: BASE.offset(start), count };
+            let whole = (range.start.get()..range.end().get()).all(|pfn| model.contains(&pfn));
+            match memory.claim(range) {
+                Ok(run) => {
+                    prop_assert!(whole);
+                    prop_assert_eq!(run.range(), range);
+                    for pfn in range.start.get()..range.end().get() {
+                        model.remove(&pfn);
+                    }
+                    held.push(run);
+                }
+                Err(ClaimError::NotSetAside(refused)) => {
+                    prop_assert!(!whole);
+                    prop_assert_eq!(refused, range);
+                }
+            }
+            prop_assert_eq!(memory.stats().set_aside, model.len() as u64);
+            let sum: u64 = held.iter().map(|run| run.len() as u64).sum();
+            prop_assert_eq!(memory.stats().owned(), sum);
+        }
+    }
+
+    #[test]
+    fn a_map_is_a_map(ops in proptest::collection::vec((0u8..7, 0u32..3, 0u32..24, 0u8..2), 1..300)) {
+        let arena = Arena::new(256);
+        let memory = arena.memory();
+        let mut map = FrameMap::new(memory, 16, 2);
+        for file in 0..3 {
+            map.add_file(file);
+        }
+        // Key to (frame, order, place in that order).
+        let mut model: BTreeMap<Key, (Pfn, u8, u64)> = BTreeMap::new();
+        let mut clock = 0u64;
+        for (what, file, index, order) in ops {
+            let key = Key { file, index };
+            clock += 1;
+            match what {
+                0..=2 => {
+                    let Some(frame) = memory.allocate(Zones::Ephemeral) else { continue };
+                    let pfn = frame.pfn();
+                    let inserted = map.insert(key, frame, order, file as u16);
+                    prop_assert_eq!(inserted.is_ok(), !model.contains_key(&key));
+                    model.entry(key).or_insert((pfn, order, clock));
+                }
+                3 => {
+                    let got = map.remove(key).map(|frame| frame.pfn());
+                    prop_assert_eq!(got, model.remove(&key).map(|entry| entry.0));
+                }
+                4 => {
+                    prop_assert_eq!(map.move_to_back(key, order), model.contains_key(&key));
+                    if let Some(entry) = model.get_mut(&key) {
+                        (entry.1, entry.2) = (order, clock);
+                    }
+                }
+                5 => {
+                    let Some(frame) = memory.allocate(Zones::Ephemeral) else { continue };
+                    let pfn = frame.pfn();
+                    let old = map.replace(key, frame);
+                    match model.get_mut(&key) {
+                        Some(entry) => {
+                            prop_assert_eq!(old.map(|frame| frame.pfn()).ok(), Some(entry.0));
+                            (entry.0, entry.2) = (pfn, clock);
+                        }
+                        None => prop_assert!(old.is_err()),
+                    }
+                }
+                _ => {
+                    let front = map.front(order).map(|frame| frame.key());
+                    let oldest = model.iter().filter(|(_, e)| e.1 == order).min_by_key(|(_, e)| e.2);
+                    prop_assert_eq!(front, oldest.map(|(key, _)| *key));
+                }
+            }
+            prop_assert_eq!(map.len(), model.len());
+            prop_assert_eq!(map.get(key).map(|frame| frame.pfn()), model.get(&key).map(|e| e.0));
+            let in_file: BTreeSet<Key> = map.of_file(file).map(|frame| frame.key()).collect();
+            let expected: BTreeSet<Key> = model.keys().copied().filter(|k| k.file == file).collect();
+            prop_assert_eq!(in_file, expected);
+            prop_assert_eq!(memory.stats().owned(), model.len() as u64);
+        }
+        for (key, entry) in &model {
+            prop_assert_eq!(map.find(entry.0).map(|frame| frame.key()), Some(*key));
+        }
+    }
+}
+
+#[test]
+fn a_list_gives_up_only_what_it_has() {
+    let arena = Arena::new(16);
+    let memory = arena.memory();
+    let (mut a, mut b) = (FrameList::new(memory), FrameList::new(memory));
+    let frames: Vec<Frame> = (0..4).filter_map(|_| memory.allocate(Zones::Ephemeral)).collect();
+    let names: Vec<Pfn> = frames.iter().map(Frame::pfn).collect();
+    for frame in frames {
+        a.push_back(frame);
+    }
+    assert!(b.remove(names[1]).is_none(), "not on this list");
+    assert!(a.remove(Pfn::new(1)).is_none(), "no frame of this machine");
+    let middle = a.remove(names[1]).expect("on this list");
+    assert!(a.remove(names[1]).is_none(), "taken already");
+    b.push_front(middle);
+    assert_eq!(a.len() + b.len(), 4);
+    assert_eq!(a.pop_front().map(|frame| frame.pfn()), Some(names[0]));
+    assert_eq!(a.pop_back().map(|frame| frame.pfn()), Some(names[3]));
+}
+
+#[test]
+fn kexec_keeps_the_bytes_of_what_is_set_aside() {
+    let before = Arena::with_scratch(64, 16);
+    let mut frame = before.memory().allocate(Zones::Preservable).expect("memory");
+    frame.bytes_mut()[17] = 42;
+    let range = PfnRange { start: frame.pfn(), count: 1 };
+    let after = before.kexec(&[range]);
+    assert_eq!(after.memory().peek(range.start, |page| page[17]), Some(42));
+    let claimed = after.memory().claim(range).expect("set aside");
+    assert_eq!(claimed.page(0)[17], 42);
+    assert!(after.memory().peek(range.start, |_| ()).is_none(), "claimed, so not to be peeked at");
+}
