@@ -18,6 +18,7 @@ extern crate std;
 mod addr;
 #[cfg(not(target_os = "none"))]
 pub mod arena;
+mod aside;
 mod buddy;
 mod frame;
 mod list;
@@ -28,10 +29,11 @@ mod meta;
 mod run;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};
+pub use aside::ClaimError;
 pub use frame::Frame;
 pub use list::FrameList;
 pub use lock::{Lock, Rank};
 pub use map::{FrameMap, FrameMut, FrameRef, Key};
-pub use memory::{ClaimError, Layout, LayoutError, Memory, Stats, Watermarks};
+pub use memory::{Layout, LayoutError, Memory, Stats, Watermarks};
 pub use meta::FrameMeta;
 pub use run::FrameRun;

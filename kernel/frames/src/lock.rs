@@ -13,6 +13,8 @@ pub enum Rank {
     Mounts,
     /// The inodes of a tmpfs.
     Tmpfs,
+    /// The content and attributes of one file of a tmpfs.
+    TmpfsFile,
     /// The inode cache of an ext2.
     Ext2,
     /// Pages of files: index, order, states.
@@ -21,12 +23,12 @@ pub enum Rank {
     Cleancache,
     /// The queue of a disk.
     Disk,
+    /// Ranges of frames that are set aside; their list grows on the heap.
+    SetAside,
     /// The slabs of the kernel heap.
     Heap,
     /// The free lists of one zone.
     Frames,
-    /// Ranges of frames that are set aside.
-    SetAside,
     /// The serial line and the log.
     Console,
 }

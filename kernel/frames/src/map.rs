@@ -145,6 +145,39 @@ impl FrameMap {
 
     /// Take the frame under `key`.
     pub fn remove(&mut self, key: Key) -> Option<Frame> {
+        self.take(key).map(|(frame, _)| frame)
+    }
+
+    /// Take the frames of pages `first..=last` of `file`, and give each to `sink` with its bits. The cost is that of the
+    /// fewer: the pages in the range, or the pages of the file that are here.
+    pub fn remove_range(&mut self, file: u32, first: u32, last: u32, mut sink: impl FnMut(Frame, u16)) {
+        let resident = self.file_len(file);
+        if resident == 0 || first > last {
+            return;
+        }
+        if ((last - first) as usize) < resident {
+            for index in first..=last {
+                if let Some((frame, private)) = self.take(Key { file, index }) {
+                    sink(frame, private);
+                }
+            }
+            return;
+        }
+        let meta = self.memory.meta();
+        let mut slot = self.files[file as usize].head;
+        while let Some(record) = meta.get(slot as usize) {
+            slot = record.file_next.load(Relaxed);
+            let key = key_of(record);
+            if (first..=last).contains(&key.index)
+                && let Some((frame, private)) = self.take(key)
+            {
+                sink(frame, private);
+            }
+        }
+    }
+
+    /// Take the frame under `key`, with its bits.
+    pub fn take(&mut self, key: Key) -> Option<(Frame, u16)> {
         let bucket = self.bucket(key);
         let meta = self.memory.meta();
         let (before, slot) = self.search(bucket, key)?;
@@ -169,7 +202,7 @@ impl FrameMap {
 
         let order = record.list.swap(LOOSE, Relaxed) - 1;
         self.orders[usize::from(order)].unlink(meta, slot);
-        Some(Frame::own(self.memory.name(slot)))
+        Some((Frame::own(self.memory.name(slot)), record.private.load(Relaxed)))
     }
 
     /// Put `frame` in the place of the one under `key`, which comes out; order and bits stay. `Err` hands `frame` back when there
@@ -221,6 +254,13 @@ impl FrameMap {
         let first = self.orders.get(usize::from(order)).map_or(NIL, |links| links.head);
         core::iter::successors(slot_in(meta, first), move |&slot| slot_in(meta, meta[slot as usize].next.load(Relaxed)))
             .map(|slot| self.frame_ref(slot))
+    }
+
+    /// The frame after the one under `key` in its order.
+    pub fn after(&self, key: Key) -> Option<FrameRef<'_>> {
+        let meta = self.memory.meta();
+        let next = meta[self.slot_of(key)? as usize].next.load(Relaxed);
+        slot_in(meta, next).map(|slot| self.frame_ref(slot))
     }
 
     /// The frames of `file`, the newest first.

@@ -4,13 +4,13 @@
 //! frame, which carries its machine's place in that table, finds its way home when it is dropped.
 
 use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, Zone, Zones};
+use crate::aside::{ClaimError, SetAside};
 use crate::buddy::{Buddy, MAX_ORDER};
 use crate::frame::{Frame, Name};
 use crate::lock::{Lock, Rank};
 use crate::meta::FrameMeta;
 use crate::run::FrameRun;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use core::fmt;
 use core::ops::Range;
 use core::ptr::{self, NonNull};
@@ -61,23 +61,6 @@ impl fmt::Display for LayoutError {
 
 impl core::error::Error for LayoutError {}
 
-/// Why a range that was set aside cannot be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClaimError {
-    /// Some frame of it is not set aside, or was claimed before.
-    NotSetAside(PfnRange),
-}
-
-impl fmt::Display for ClaimError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotSetAside(range) => write!(f, "frames {range:?} are not set aside, or were claimed before"),
-        }
-    }
-}
-
-impl core::error::Error for ClaimError {}
-
 /// How many frames there are of what, at one moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -122,9 +105,7 @@ pub struct Memory {
     scratch: Lock<Buddy>,
     normal: Lock<Buddy>,
     total: u64,
-    /// What is set aside and not claimed: first frame to number of frames, neighbours joined.
-    set_aside: Lock<BTreeMap<u64, u64>>,
-    set_aside_frames: AtomicU32,
+    set_aside: Lock<SetAside>,
     watermarks: Watermarks,
     /// Lists made so far; the count is the next one's number.
     lists: AtomicU32,
@@ -193,8 +174,7 @@ impl Memory {
             scratch: Lock::new(Rank::Frames, Buddy::new(scratch.clone(), 0..0)),
             normal: Lock::new(Rank::Frames, Buddy::new(0..count, scratch)),
             total: 0,
-            set_aside: Lock::new(Rank::SetAside, BTreeMap::new()),
-            set_aside_frames: AtomicU32::new(0),
+            set_aside: Lock::new(Rank::SetAside, SetAside::new()),
             watermarks: Watermarks { min: 0, low: 0, high: 0 },
             lists: AtomicU32::new(0),
         });
@@ -215,7 +195,7 @@ impl Memory {
                 }
                 if !here.is_empty() {
                     self.free_range(PfnRange::new(from, here.start));
-                    self.note_set_aside(here);
+                    self.set_aside.get_mut().push(here);
                     from = here.end();
                 }
                 if aside.end() > usable.end() {
@@ -248,19 +228,6 @@ impl Memory {
         }
     }
 
-    fn note_set_aside(&self, range: PfnRange) {
-        let mut aside = self.set_aside.lock();
-        let (mut start, mut count) = (range.start.get(), range.count);
-        if let Some((&before, &len)) = aside.range(..start).next_back()
-            && before + len == start
-        {
-            start = before;
-            count += len;
-        }
-        aside.insert(start, count);
-        self.set_aside_frames.fetch_add(range.count as u32, Ordering::Relaxed);
-    }
-
     fn enter_table(mut self: Box<Self>) -> Option<&'static Memory> {
         for (place, entry) in TABLE.iter().enumerate() {
             if !entry.load(Ordering::Relaxed).is_null() {
@@ -281,9 +248,9 @@ impl Memory {
     /// Make everything that is set aside free.
     #[cfg(not(target_os = "none"))]
     pub(crate) fn release_set_aside(&'static self) {
-        let ranges: alloc::vec::Vec<_> = self.set_aside.lock().iter().map(|(&from, &len)| (from, len)).collect();
-        for (from, count) in ranges {
-            drop(self.claim(PfnRange { start: Pfn::new(from), count }));
+        let ranges = self.set_aside.lock().ranges();
+        for range in ranges {
+            drop(self.claim(range));
         }
     }
 
@@ -417,29 +384,14 @@ impl Memory {
     /// # Errors
     /// [`ClaimError`], and nothing is claimed, when not all of `range` is set aside.
     pub fn claim(&'static self, range: PfnRange) -> Result<FrameRun, ClaimError> {
-        let refused = Err(ClaimError::NotSetAside(range));
-        let (start, end) = (range.start.get(), range.end().get());
-        let mut aside = self.set_aside.lock();
-        let Some((&from, &len)) = aside.range(..=start).next_back() else { return refused };
-        if range.is_empty() || from + len < end {
-            return refused;
-        }
-        aside.remove(&from);
-        if from < start {
-            aside.insert(from, start - from);
-        }
-        if end < from + len {
-            aside.insert(end, from + len - end);
-        }
-        self.set_aside_frames.fetch_sub(range.count as u32, Ordering::Relaxed);
+        self.set_aside.lock().remove(range)?;
         Ok(FrameRun::own(self.name(self.slot(range.start)), range.count as u32))
     }
 
     /// Let `look` see the bytes of a frame that is set aside, without claiming it; `None` when it is not.
     pub fn peek<R>(&self, pfn: Pfn, look: impl FnOnce(&Page) -> R) -> Option<R> {
         let aside = self.set_aside.lock();
-        let (&from, &len) = aside.range(..=pfn.get()).next_back()?;
-        if pfn.get() >= from + len {
+        if !aside.contains(pfn) {
             return None;
         }
         // SAFETY: a frame that is set aside has no owner, and cannot get one while the lock is held; it is never written to.
@@ -452,7 +404,7 @@ impl Memory {
             total: self.total,
             free_scratch: u64::from(free_in(&self.scratch)),
             free_normal: u64::from(free_in(&self.normal)),
-            set_aside: u64::from(self.set_aside_frames.load(Ordering::Relaxed)),
+            set_aside: self.set_aside.lock().frames(),
         }
     }
 

@@ -1,0 +1,58 @@
+//! What the page cache asks of a filesystem.
+
+use core::fmt;
+use frames::{Frame, Page};
+
+/// Why a page could not be filled or written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FillError {
+    /// The disk failed at this sector.
+    Device {
+        /// First sector of the request that failed.
+        sector: u64,
+    },
+    /// The disk does not answer any more.
+    DeadDevice,
+    /// The filesystem contradicts itself.
+    Corrupt {
+        /// What is wrong.
+        what: &'static str,
+        /// The number that is wrong.
+        value: u64,
+    },
+    /// Nothing can be written here.
+    ReadOnly,
+    /// No frame could be had for the page.
+    NoMemory,
+    /// The file, or its filesystem, is not known any more.
+    Unmounted,
+    /// The position is past what a page index can name.
+    TooLarge,
+}
+
+impl fmt::Display for FillError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Device { sector } => write!(f, "I/O error at sector {sector}"),
+            Self::DeadDevice => f.write_str("the disk does not answer"),
+            Self::Corrupt { what, value } => write!(f, "filesystem is damaged: {what} ({value})"),
+            Self::ReadOnly => f.write_str("read-only filesystem"),
+            Self::NoMemory => f.write_str("out of memory"),
+            Self::Unmounted => f.write_str("filesystem is not mounted"),
+            Self::TooLarge => f.write_str("file too large"),
+        }
+    }
+}
+
+impl core::error::Error for FillError {}
+
+/// A filesystem, as the page cache sees it: one object for each mount. It is called without a lock of the cache held.
+pub trait Backing: Send + Sync {
+    /// Fill `pages`, which are pages `first..` of inode `ino`: every byte of each, holes and what is past the end of the file with
+    /// zeros. All disk requests should go out together. After an error the bytes are unspecified, and none of the pages
+    /// is used.
+    fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> Result<(), FillError>;
+
+    /// Write `pages`, which are pages `first..` of inode `ino`.
+    fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError>;
+}

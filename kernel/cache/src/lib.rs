@@ -1,0 +1,144 @@
+//! The page cache: pages of files in memory, behind them the [cleancache], behind that a filesystem.
+//!
+//! A filesystem gives the cache one object, its [`Backing`], that fills and writes pages; reading, read-ahead, reclaim and the
+//! working set are the cache's business.
+//!
+//! Invariants, under one lock that is never held while a [`Backing`] works:
+//! - a page is in the page cache or in cleancache (exclusive, the default), and moves between them under the lock;
+//! - every page in the cache is whole: a page being filled is a local variable, and enters only when every byte was filled and
+//!   its file was not changed meanwhile (the file's epoch tells);
+//! - no page of a file is here that its file does not know; a file that is forgotten leaves none behind.
+//!
+//! May touch: `frames`, `cleancache`.
+#![no_std]
+#![forbid(unsafe_code)]
+
+extern crate alloc;
+
+mod backing;
+mod files;
+mod ghost;
+mod pages;
+mod read;
+mod read_ahead;
+mod reclaim;
+mod write;
+
+pub use backing::{Backing, FillError};
+pub use cleancache::{Cleancache, FileId, FsId, StaleId};
+pub use pages::Stats;
+pub use read_ahead::ReadAhead;
+pub use reclaim::{DropWhat, OutOfMemory};
+
+use alloc::sync::Arc;
+use core::fmt;
+use files::Files;
+use frames::{Lock, Memory, Rank};
+use pages::Pages;
+
+/// The cache.
+pub struct PageCache {
+    memory: &'static Memory,
+    cleancache: Arc<Cleancache>,
+    /// The most pages that one miss reads from disk.
+    window: u32,
+    state: Lock<State>,
+}
+
+/// What the lock guards.
+pub(crate) struct State {
+    pub(crate) pages: Pages,
+    pub(crate) files: Files,
+}
+
+impl PageCache {
+    /// An empty cache over `memory`, with `cleancache` behind it. It sets aside 4 bytes a frame for its index and as much for
+    /// remembering evictions.
+    pub fn new(memory: &'static Memory, cleancache: Arc<Cleancache>) -> Arc<Self> {
+        let frames = memory.stats().total as usize;
+        // 128 KiB at a time, and less where that would be much of memory.
+        let window = (frames / 64).clamp(4, 32) as u32;
+        let state = State { pages: Pages::new(memory, frames), files: Files::new() };
+        Arc::new(Self { memory, cleancache, window, state: Lock::new(Rank::PageCache, state) })
+    }
+
+    /// The cleancache behind this cache.
+    pub fn cleancache(&self) -> &Arc<Cleancache> {
+        &self.cleancache
+    }
+
+    /// The memory that pages live in.
+    pub fn memory(&self) -> &'static Memory {
+        self.memory
+    }
+
+    /// A filesystem was mounted; `backing` fills and writes its pages.
+    pub fn add_fs(&self, name: &str, backing: Arc<dyn Backing>) -> FsId {
+        let fs = self.cleancache.add_fs(name);
+        self.state.lock().files.add_fs(fs, backing);
+        fs
+    }
+
+    /// A filesystem is unmounted: every page of it is dropped, here and in cleancache, dirty ones too.
+    pub fn remove_fs(&self, fs: FsId) {
+        let mut state = self.state.lock();
+        let State { pages, files } = &mut *state;
+        for file in files.remove_fs(fs) {
+            pages.drop_range(file, 0, u32::MAX);
+        }
+        // A name that is stale already has nothing to drop.
+        let _ = self.cleancache.remove_fs(fs);
+    }
+
+    /// The file with this inode number and generation, which stays known until it is [closed](Self::close) as often as it was
+    /// opened, and longer while pages of it are cached.
+    ///
+    /// # Errors
+    /// [`FillError::Unmounted`].
+    pub fn open(&self, fs: FsId, ino: u64, generation: u32) -> Result<FileId, FillError> {
+        let mut state = self.state.lock();
+        let State { pages, files } = &mut *state;
+        if files.want_sweep() {
+            let idle = |file: FileId| pages.file_len(file) == 0 && self.cleancache.file_len(file) == 0;
+            for file in files.sweep(idle) {
+                let _ = self.cleancache.remove_file(file);
+            }
+        }
+        let make = || self.cleancache.add_file(fs).map_err(|_| FillError::Unmounted);
+        let file = files.open(fs, ino, generation, make)?;
+        pages.add_file(file);
+        Ok(file)
+    }
+
+    /// The opener of `file` does not need it any more. Its pages stay.
+    pub fn close(&self, file: FileId) {
+        self.state.lock().files.close(file);
+    }
+
+    /// The file was deleted: drop its pages everywhere, and its name with them.
+    pub fn forget(&self, file: FileId) {
+        let mut state = self.state.lock();
+        state.pages.drop_range(file, 0, u32::MAX);
+        state.files.remove(file);
+        let _ = self.cleancache.remove_file(file);
+    }
+
+    /// Pages `first..=last` of `file` are gone or changed below: drop them, here and in cleancache.
+    pub fn invalidate(&self, file: FileId, first: u32, last: u32) {
+        let mut state = self.state.lock();
+        state.files.bump(file);
+        state.pages.drop_range(file, first, last);
+        self.cleancache.invalidate_range(file, first, last);
+    }
+
+    /// What is here, and what happened.
+    pub fn stats(&self) -> Stats {
+        self.state.lock().pages.stats()
+    }
+}
+
+impl fmt::Debug for PageCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PageCache").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,250 @@
+//! The pages that are here, in four orders, and which of them goes first.
+//!
+//! *Inactive* holds pages read once, oldest at the front; *active* those read again. Reading only sets a bit; reclaim, when it
+//! meets a page with the bit, moves it to *active*, and takes back from *active* when that outgrows *inactive* (the two lists of
+//! Linux's mm/vmscan.c, promoted lazily as in CLOCK). A page that comes back soon after its eviction goes to *active* at once
+//! ([ghosts](crate::ghost)). Changed pages are in *dirty*, those on their way to disk in *write-back*: reclaim sees
+//! neither.
+
+use crate::ghost::Ghosts;
+use crate::read_ahead::ReadAhead;
+use cleancache::FileId;
+use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
+
+pub(crate) const INACTIVE: u8 = 0;
+pub(crate) const ACTIVE: u8 = 1;
+pub(crate) const DIRTY: u8 = 2;
+pub(crate) const WRITE_BACK: u8 = 3;
+
+/// Not read since it came here: the first reader is the one that it was fetched for.
+const FRESH: u16 = 1;
+/// Read again since it came here, or since reclaim looked last.
+const REFERENCED: u16 = 2;
+/// Was active at some time.
+const WORKINGSET: u16 = 4;
+
+/// What is in the page cache, and what happened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Pages read once.
+    pub inactive: u64,
+    /// Pages read again.
+    pub active: u64,
+    /// Pages that the disk does not have yet, those being written included.
+    pub dirty: u64,
+    /// Pages that a reader found here.
+    pub hits: u64,
+    /// Times that a reader did not find its page here.
+    pub misses: u64,
+    /// Pages filled from disk, read-ahead included.
+    pub filled: u64,
+    /// Pages restored from cleancache.
+    pub restored: u64,
+    /// Pages that came back so soon after their eviction that they were made active.
+    pub refaults: u64,
+    /// Pages found by reclaim to have been read again.
+    pub activations: u64,
+    /// Pages evicted.
+    pub evictions: u64,
+    /// Pages written to disk.
+    pub written: u64,
+}
+
+impl Stats {
+    /// Pages that are here.
+    pub fn pages(&self) -> u64 {
+        self.inactive + self.active + self.dirty
+    }
+}
+
+/// A page on its way out.
+pub(crate) struct Victim {
+    pub(crate) key: Key,
+    pub(crate) frame: Frame,
+    pub(crate) workingset: bool,
+}
+
+pub(crate) struct Pages {
+    map: FrameMap,
+    ghosts: Ghosts,
+    /// Evictions and activations so far: the clock of refault distances.
+    clock: u32,
+    pub(crate) counters: Stats,
+}
+
+impl Pages {
+    pub(crate) fn new(memory: &'static Memory, frames: usize) -> Self {
+        Self {
+            map: FrameMap::new(memory, frames, 4),
+            ghosts: Ghosts::new(frames / 2),
+            clock: 0,
+            counters: Stats::default(),
+        }
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        Stats {
+            inactive: self.map.order_len(INACTIVE) as u64,
+            active: self.map.order_len(ACTIVE) as u64,
+            dirty: (self.map.order_len(DIRTY) + self.map.order_len(WRITE_BACK)) as u64,
+            ..self.counters
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    pub(crate) fn add_file(&mut self, file: FileId) {
+        self.map.add_file(file.slot());
+    }
+
+    pub(crate) fn file_len(&self, file: FileId) -> usize {
+        self.map.file_len(file.slot())
+    }
+
+    pub(crate) fn contains(&self, key: Key) -> bool {
+        self.map.get(key).is_some()
+    }
+
+    /// Copy from `pos` of `file` into `out` as far as pages are here; returns the number of bytes.
+    #[inline]
+    pub(crate) fn copy_out(&mut self, file: FileId, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> usize {
+        let mut done = 0;
+        while done < out.len() {
+            let at = pos + done as u64;
+            let index = (at / FRAME_SIZE as u64) as u32;
+            let Some(page) = self.map.get(Key { file: file.slot(), index }) else { break };
+            if ahead.enters(index) {
+                touch(page);
+                self.counters.hits += 1;
+            }
+            let within = at as usize % FRAME_SIZE;
+            let part = &mut out[done..];
+            let len = part.len().min(FRAME_SIZE - within);
+            part[..len].copy_from_slice(&page.bytes()[within..within + len]);
+            done += len;
+        }
+        done
+    }
+
+    /// A whole, clean page comes in. `false`, and the frame goes back to memory, when one is here already.
+    pub(crate) fn insert(&mut self, key: Key, frame: Frame) -> bool {
+        let (order, bits) = match self.ghosts.recall(key) {
+            Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= self.map.order_len(ACTIVE) => {
+                self.counters.refaults += 1;
+                self.clock = self.clock.wrapping_add(1);
+                (ACTIVE, FRESH | if ghost.workingset { WORKINGSET } else { 0 })
+            }
+            _ => (INACTIVE, FRESH),
+        };
+        self.map.insert(key, frame, order, bits).is_ok()
+    }
+
+    /// A new page comes in that the disk does not have.
+    pub(crate) fn insert_dirty(&mut self, key: Key, frame: Frame) -> bool {
+        self.map.insert(key, frame, DIRTY, REFERENCED).is_ok()
+    }
+
+    /// Change bytes of a page that is here, which makes it dirty.
+    pub(crate) fn modify(&mut self, key: Key, within: usize, data: &[u8]) -> bool {
+        let Some(mut page) = self.map.get_mut(key) else { return false };
+        page.bytes_mut()[within..within + data.len()].copy_from_slice(data);
+        self.map.move_to_back(key, DIRTY)
+    }
+
+    /// Set the bytes of a page from `within` on to zero, if it is here. It stays as clean or dirty as it was.
+    pub(crate) fn zero_tail(&mut self, key: Key, within: usize) {
+        if let Some(mut page) = self.map.get_mut(key) {
+            page.bytes_mut()[within..].fill(0);
+        }
+    }
+
+    /// Drop pages `first..=last` of `file`.
+    pub(crate) fn drop_range(&mut self, file: FileId, first: u32, last: u32) {
+        self.map.remove_range(file.slot(), first, last, |frame, _| drop(frame));
+    }
+
+    /// The page that has been dirty longest is about to be written: a copy of it into `copy`.
+    pub(crate) fn begin_write_back(&mut self, of: Option<FileId>, copy: &mut Frame) -> Option<Key> {
+        let dirty = |page: &FrameRef<'_>| page.order() == DIRTY;
+        let page = match of {
+            Some(file) => self.map.of_file(file.slot()).find(dirty)?,
+            None => self.map.front(DIRTY)?,
+        };
+        copy.copy_from(page.bytes());
+        let key = page.key();
+        self.map.move_to_back(key, WRITE_BACK);
+        Some(key)
+    }
+
+    /// It was written, or not. A page that was changed meanwhile is dirty again and stays so.
+    pub(crate) fn end_write_back(&mut self, key: Key, written: bool) {
+        if self.map.get(key).is_some_and(|page| page.order() == WRITE_BACK) {
+            self.map.move_to_back(key, if written { INACTIVE } else { DIRTY });
+        }
+        self.counters.written += u64::from(written);
+    }
+
+    /// The next page to go, of those that `accept` takes. Each page looked at costs one of `budget`, which bounds the search.
+    pub(crate) fn next_victim(&mut self, budget: &mut usize, accept: impl Fn(&FrameRef<'_>) -> bool) -> Option<Victim> {
+        while *budget > 0 {
+            *budget -= 1;
+            if self.map.order_len(ACTIVE) > self.map.order_len(INACTIVE) {
+                self.deactivate_one();
+            }
+            let page = self.map.front(INACTIVE)?;
+            let (key, bits) = (page.key(), page.private());
+            if bits & REFERENCED != 0 {
+                page.set_private(bits & !REFERENCED);
+                self.map.move_to_back(key, ACTIVE);
+                self.clock = self.clock.wrapping_add(1);
+                self.counters.activations += 1;
+            } else if accept(&page) {
+                return self.evict(key);
+            } else {
+                self.map.move_to_back(key, INACTIVE);
+            }
+        }
+        None
+    }
+
+    /// The page after `after` (the first one, at `None`) of an order, whatever reclaim would say; for dropping everything.
+    pub(crate) fn any_victim(&mut self) -> Option<Victim> {
+        let key = self.map.front(INACTIVE).or_else(|| self.map.front(ACTIVE))?.key();
+        self.evict(key)
+    }
+
+    fn evict(&mut self, key: Key) -> Option<Victim> {
+        let (frame, bits) = self.map.take(key)?;
+        let workingset = bits & WORKINGSET != 0;
+        self.ghosts.remember(key, self.clock, workingset);
+        self.clock = self.clock.wrapping_add(1);
+        self.counters.evictions += 1;
+        Some(Victim { key, frame, workingset })
+    }
+
+    /// Give the oldest active page another round if it was read again; make it inactive if not.
+    fn deactivate_one(&mut self) {
+        let Some(page) = self.map.front(ACTIVE) else { return };
+        let (key, bits) = (page.key(), page.private());
+        if bits & REFERENCED != 0 {
+            page.set_private(bits & !REFERENCED);
+            self.map.move_to_back(key, ACTIVE);
+        } else {
+            page.set_private(bits | WORKINGSET);
+            self.map.move_to_back(key, INACTIVE);
+        }
+    }
+}
+
+/// Note that a page is read. The first reading is the one that it was fetched for; only later ones count.
+#[inline]
+fn touch(page: FrameRef<'_>) {
+    let bits = page.private();
+    if bits & FRESH != 0 {
+        page.set_private(bits & !FRESH);
+    } else if bits & REFERENCED == 0 {
+        page.set_private(bits | REFERENCED);
+    }
+}

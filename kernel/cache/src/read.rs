@@ -1,0 +1,138 @@
+//! Reading: from the page cache, else from cleancache, else from disk.
+
+use crate::backing::FillError;
+use crate::files::Source;
+use crate::read_ahead::ReadAhead;
+use crate::{PageCache, State};
+use alloc::vec::Vec;
+use cleancache::FileId;
+use frames::{FRAME_SIZE, Frame, Key, Zones};
+
+/// Consecutive pages that only the disk has, with the frames to fill.
+struct Gap {
+    first: u32,
+    frames: Vec<Frame>,
+}
+
+impl PageCache {
+    /// Read `out.len()` bytes at `pos` of `file`, which is `size` bytes long. Returns the number of bytes, short only at the
+    /// end of the file. `ahead` is the reader's memory of how it has been reading.
+    ///
+    /// # Errors
+    /// What the [`Backing`](crate::Backing) said of the page that could not be filled; [`FillError::NoMemory`];
+    /// [`FillError::Unmounted`] when the file is not known; [`FillError::TooLarge`] past page 2^32.
+    pub fn read(
+        &self,
+        file: FileId,
+        size: u64,
+        pos: u64,
+        out: &mut [u8],
+        ahead: &mut ReadAhead,
+    ) -> Result<usize, FillError> {
+        let end = size.min(pos.saturating_add(out.len() as u64));
+        if pos >= end {
+            return Ok(0);
+        }
+        let last = page_of(end - 1)?;
+        let out = &mut out[..(end - pos) as usize];
+        ahead.begin(pos);
+        let mut done = 0;
+        loop {
+            let mut state = self.state.lock();
+            if !state.files.knows(file) {
+                return Err(FillError::Unmounted);
+            }
+            done += state.pages.copy_out(file, pos + done as u64, &mut out[done..], ahead);
+            if done == out.len() {
+                ahead.finish(end);
+                return Ok(done);
+            }
+            state.pages.counters.misses += 1;
+            drop(state);
+            let page = page_of(pos + done as u64)?;
+            let fetch = ahead.fetch((last - page).saturating_add(1), self.window);
+            let last_of_file = page_of(size - 1)?;
+            self.fetch(file, page, page.saturating_add(fetch - 1).min(last_of_file))?;
+        }
+    }
+
+    /// Bring pages `first..=last` of `file` into the cache, `first` without fail.
+    pub(crate) fn fetch(&self, file: FileId, first: u32, last: u32) -> Result<(), FillError> {
+        let mut spare = Vec::new();
+        for index in first..=last {
+            match self.allocate(Zones::Ephemeral) {
+                Ok(frame) => spare.push(frame),
+                Err(_) if index > first => break,
+                Err(_) => return Err(FillError::NoMemory),
+            }
+        }
+        let (source, gaps) = self.restore_what_is_there(file, first, spare)?;
+        for mut gap in gaps {
+            match source.backing.fill(source.ino, gap.first, &mut gap.frames) {
+                Ok(()) => self.admit(file, &source, gap),
+                // Only the first page is owed to the reader. If it was not alone, its neighbours may be to blame.
+                Err(error) if gap.first == first => {
+                    if gap.frames.len() == 1 {
+                        return Err(error);
+                    }
+                    gap.frames.truncate(1);
+                    source.backing.fill(source.ino, first, &mut gap.frames)?;
+                    self.admit(file, &source, gap);
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Take from cleancache what it has of the pages from `first` on, one for each frame; what neither cache has is left in gaps.
+    fn restore_what_is_there(
+        &self,
+        file: FileId,
+        first: u32,
+        spare: Vec<Frame>,
+    ) -> Result<(Source, Vec<Gap>), FillError> {
+        let mut gaps: Vec<Gap> = Vec::new();
+        let mut state = self.state.lock();
+        let State { pages, files } = &mut *state;
+        let source = files.source(file)?;
+        for (index, mut frame) in (first..=u32::MAX).zip(spare) {
+            let key = Key { file: file.slot(), index };
+            if pages.contains(key) {
+                continue;
+            }
+            if self.cleancache.restore(file, index, &mut frame) {
+                pages.counters.restored += 1;
+                pages.insert(key, frame);
+                continue;
+            }
+            match gaps.last_mut() {
+                Some(gap) if gap.first + gap.frames.len() as u32 == index => gap.frames.push(frame),
+                _ => {
+                    let mut frames = Vec::with_capacity(self.window as usize);
+                    frames.push(frame);
+                    gaps.push(Gap { first: index, frames });
+                }
+            }
+        }
+        Ok((source, gaps))
+    }
+
+    /// Filled pages enter the cache, unless their file has changed since.
+    fn admit(&self, file: FileId, source: &Source, gap: Gap) {
+        let mut state = self.state.lock();
+        let State { pages, files } = &mut *state;
+        if files.epoch(file) != Some(source.epoch) {
+            return;
+        }
+        for (index, frame) in (gap.first..=u32::MAX).zip(gap.frames) {
+            pages.counters.filled += 1;
+            pages.insert(Key { file: file.slot(), index }, frame);
+        }
+    }
+}
+
+/// The page that a byte lies in.
+pub(crate) fn page_of(pos: u64) -> Result<u32, FillError> {
+    u32::try_from(pos / FRAME_SIZE as u64).map_err(|_| FillError::TooLarge)
+}

@@ -1,0 +1,144 @@
+//! Reclaim: making frames free by evicting clean pages into cleancache; and allocation, which waits for it.
+
+use crate::{PageCache, State};
+use cleancache::FileId;
+use core::fmt;
+use frames::{Frame, FrameRun, Key, Zone, Zones};
+
+/// Evictions in one hold of the lock.
+const BATCH: usize = 32;
+
+/// No frame could be had, even by evicting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+impl fmt::Display for OutOfMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("out of memory")
+    }
+}
+
+impl core::error::Error for OutOfMemory {}
+
+/// What [`PageCache::drop_caches`] drops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropWhat {
+    /// Every clean page, as if memory were short: cleancache gets them.
+    Pages,
+    /// Every clean page, and all that is in cleancache.
+    All,
+}
+
+impl PageCache {
+    /// One frame, its bytes unspecified. When few are free, clean pages are evicted first; the last few of all are left to those
+    /// who cannot wait.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`], when nothing is left to evict.
+    pub fn allocate(&self, zones: Zones) -> Result<Frame, OutOfMemory> {
+        let marks = self.memory.watermarks();
+        let free = self.memory.free_frames(zones);
+        if free <= marks.low {
+            self.reclaim_in(zones, (marks.high - free.min(marks.high)) as usize);
+            if self.memory.free_frames(zones) <= marks.min {
+                return Err(OutOfMemory);
+            }
+        }
+        self.memory.allocate(zones).ok_or(OutOfMemory)
+    }
+
+    /// 2^`order` consecutive frames. Evicting frees frames here and there, so a large order may fail with much memory
+    /// reclaimable.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`].
+    pub fn allocate_run(&self, zones: Zones, order: u32) -> Result<FrameRun, OutOfMemory> {
+        let marks = self.memory.watermarks();
+        let frames = 1u32.checked_shl(order).ok_or(OutOfMemory)?;
+        for attempt in 0..4 {
+            if self.memory.free_frames(zones) > marks.min + frames
+                && let Some(run) = self.memory.allocate_run(zones, order)
+            {
+                return Ok(run);
+            }
+            if self.reclaim_in(zones, (marks.high + (frames << attempt)) as usize) == 0 {
+                break;
+            }
+        }
+        Err(OutOfMemory)
+    }
+
+    /// Make up to `want` more frames free; returns how many.
+    pub fn reclaim(&self, want: usize) -> usize {
+        self.reclaim_in(Zones::Ephemeral, want)
+    }
+
+    /// As [`PageCache::reclaim`], for callers that may hold any lock: when the cache is in use, nothing is freed.
+    pub fn try_reclaim(&self, want: usize) -> usize {
+        match self.state.try_lock() {
+            Some(mut state) => {
+                let mut budget = state.pages.len() * 2 + BATCH;
+                self.evict_some(&mut state, Zones::Ephemeral, want, &mut budget)
+            }
+            None => 0,
+        }
+    }
+
+    fn reclaim_in(&self, zones: Zones, want: usize) -> usize {
+        let mut freed = 0;
+        // Twice around: once to find what was read again, once to evict it after all.
+        let mut budget = self.state.lock().pages.len() * 2 + BATCH;
+        let mut wrote_back = false;
+        while freed < want {
+            let batch = BATCH.min(want - freed);
+            let evicted = self.evict_some(&mut self.state.lock(), zones, batch, &mut budget);
+            freed += evicted;
+            if evicted == 0 {
+                // Dirty pages are what is left, if anything is.
+                if wrote_back || self.write_back(None, BATCH) == Ok(0) {
+                    break;
+                }
+                wrote_back = true;
+                budget = budget.max(BATCH * 2);
+            }
+        }
+        freed
+    }
+
+    fn evict_some(&self, state: &mut State, zones: Zones, want: usize, budget: &mut usize) -> usize {
+        let mut freed = 0;
+        while freed < want {
+            let memory = self.memory;
+            let victim = state
+                .pages
+                .next_victim(budget, |page| zones == Zones::Ephemeral || memory.zone_of(page.pfn()) == Zone::Normal);
+            let Some(victim) = victim else { break };
+            drop(self.offer(state.files.at(victim.key.file), victim.key, victim.frame, victim.workingset));
+            freed += 1;
+        }
+        freed
+    }
+
+    /// A page that left the cache goes to cleancache, or its old copy there is dropped. The frame that is left over comes back.
+    fn offer(&self, file: Option<FileId>, key: Key, frame: Frame, workingset: bool) -> Frame {
+        match file {
+            Some(file) => self.cleancache.store(file, key.index, frame, workingset).1,
+            None => frame,
+        }
+    }
+
+    /// Drop every clean page; returns how many.
+    pub fn drop_caches(&self, what: DropWhat) -> usize {
+        let mut dropped = 0;
+        loop {
+            let mut state = self.state.lock();
+            let Some(victim) = state.pages.any_victim() else { break };
+            drop(self.offer(state.files.at(victim.key.file), victim.key, victim.frame, victim.workingset));
+            dropped += 1;
+        }
+        if what == DropWhat::All {
+            self.cleancache.clear();
+        }
+        dropped
+    }
+}

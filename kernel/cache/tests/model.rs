@@ -1,0 +1,410 @@
+//! The page cache over a disk in memory: whatever is evicted, taken back, dropped or changed, every byte read is the disk's.
+
+use cache::{Backing, Cleancache, DropWhat, FileId, FillError, PageCache, ReadAhead};
+use cleancache::{Config, Interchange, PoolConfig, PoolId};
+use frames::arena::Arena;
+use frames::{FRAME_SIZE, Frame, Memory, Page, Pfn, Zones};
+use proptest::prelude::*;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// A disk with some files. What was never written reads as a pattern that tells file and place.
+#[derive(Default)]
+struct Disk {
+    written: Mutex<HashMap<(u64, u32), Box<Page>>>,
+    bad: Mutex<BTreeSet<(u64, u32)>>,
+    pages_read: AtomicU64,
+}
+
+fn pattern(ino: u64, index: u32) -> Page {
+    let mut page = [0; FRAME_SIZE];
+    for (at, word) in page.chunks_exact_mut(8).enumerate() {
+        word.copy_from_slice(&(ino << 40 | u64::from(index) << 12 | at as u64).to_le_bytes());
+    }
+    page
+}
+
+impl Backing for Disk {
+    fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> Result<(), FillError> {
+        let (written, bad) = (self.written.lock().unwrap(), self.bad.lock().unwrap());
+        for (index, page) in (first..).zip(pages) {
+            self.pages_read.fetch_add(1, Ordering::Relaxed);
+            if bad.contains(&(ino, index)) {
+                return Err(FillError::Device { sector: u64::from(index) });
+            }
+            let bytes = written.get(&(ino, index)).map_or_else(|| pattern(ino, index), |page| **page);
+            page.copy_from(&bytes);
+        }
+        Ok(())
+    }
+
+    fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {
+        for (index, page) in (first..).zip(pages) {
+            if self.bad.lock().unwrap().contains(&(ino, index)) {
+                return Err(FillError::Device { sector: u64::from(index) });
+            }
+            self.written.lock().unwrap().insert((ino, index), Box::new(**page));
+        }
+        Ok(())
+    }
+}
+
+struct Machine {
+    cache: Arc<PageCache>,
+    disk: Arc<Disk>,
+    pool: PoolId,
+    fs: cache::FsId,
+    memory: &'static Memory,
+    _arena: Arena,
+}
+
+/// A machine with `frames` frames, of which `donated` go to cleancache.
+fn machine(frames: usize, donated: usize, config: Config) -> (Machine, Vec<Pfn>) {
+    let arena = Arena::with_scratch(frames + donated, frames / 4);
+    let memory = arena.memory();
+    let cleancache = Arc::new(Cleancache::new(memory, config));
+    let pool = cleancache.register_pool(PoolConfig {
+        name: "carve-out".into(),
+        interchange: Interchange::Fixed,
+        scrub: false,
+    });
+    let mut lent = Vec::new();
+    for _ in 0..donated {
+        let frame = memory.allocate(Zones::Preservable).expect("memory");
+        lent.push(frame.pfn());
+        assert!(cleancache.donate(pool, frame).is_ok());
+    }
+    let cache = PageCache::new(memory, cleancache);
+    let disk = Arc::new(Disk::default());
+    let fs = cache.add_fs("disk", disk.clone());
+    (Machine { cache, disk, pool, fs, memory, _arena: arena }, lent)
+}
+
+impl Machine {
+    fn read(&self, file: FileId, size: u64, pos: u64, len: usize) -> Result<Vec<u8>, FillError> {
+        let mut out = vec![0xaa; len];
+        let got = self.cache.read(file, size, pos, &mut out, &mut ReadAhead::default())?;
+        out.truncate(got);
+        Ok(out)
+    }
+
+    /// Every frame is free, in the page cache, or donated.
+    fn check_frames(&self) {
+        let donated: u64 = self.cache.cleancache().pool_stats().iter().map(|pool| pool.donated).sum();
+        assert_eq!(self.memory.stats().owned(), self.cache.stats().pages() + donated);
+        for pool in self.cache.cleancache().pool_stats() {
+            assert_eq!(pool.donated, pool.free + pool.cached + pool.in_transit);
+        }
+    }
+}
+
+const FILES: u64 = 3;
+const PAGES: u64 = 90;
+
+#[derive(Clone, Debug)]
+enum Op {
+    Read {
+        file: u64,
+        pos: u64,
+        len: usize,
+    },
+    Write {
+        file: u64,
+        pos: u64,
+        len: usize,
+        value: u8,
+    },
+    Truncate {
+        file: u64,
+        size: u64,
+    },
+    /// The filesystem writes past the page cache.
+    Direct {
+        file: u64,
+        index: u32,
+        value: u8,
+    },
+    Delete {
+        file: u64,
+    },
+    Reclaim(usize),
+    Drop(bool),
+    TakeBack(usize),
+    Sync,
+    Hold(usize),
+    Break {
+        file: u64,
+        index: u32,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    let file = || 0..FILES;
+    let pos = || 0..PAGES * FRAME_SIZE as u64;
+    prop_oneof![
+        10 => (file(), pos(), 1usize..40_000).prop_map(|(file, pos, len)| Op::Read { file, pos, len }),
+        4 => (file(), pos(), 1usize..10_000, any::<u8>())
+            .prop_map(|(file, pos, len, value)| Op::Write { file, pos, len, value }),
+        1 => (file(), pos()).prop_map(|(file, size)| Op::Truncate { file, size }),
+        1 => (file(), 0..PAGES as u32, any::<u8>())
+            .prop_map(|(file, index, value)| Op::Direct { file, index, value }),
+        1 => file().prop_map(|file| Op::Delete { file }),
+        1 => (0usize..100).prop_map(Op::Reclaim),
+        1 => any::<bool>().prop_map(Op::Drop),
+        2 => any::<usize>().prop_map(Op::TakeBack),
+        1 => Just(Op::Sync),
+        1 => (0usize..60).prop_map(Op::Hold),
+        1 => (file(), 0..PAGES as u32).prop_map(|(file, index)| Op::Break { file, index }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    /// Properties 3, 6, 7, 8, 9, 10, 15 and 17 of cleancache, behind the real page cache.
+    #[test]
+    fn every_byte_read_is_the_disks(
+        gate in any::<bool>(),
+        exclusive in any::<bool>(),
+        ops in proptest::collection::vec(op(), 1..120),
+    ) {
+        let (machine, mut lent) = machine(220, 48, Config { gate, exclusive, evict: true });
+        let mut generation = [0u32; FILES as usize];
+        let open = |file: u64, generation: u32| machine.cache.open(machine.fs, file + 1, generation).expect("mounted");
+        let mut files: Vec<FileId> = (0..FILES).map(|file| open(file, 0)).collect();
+        // The model: what each file reads as.
+        let fresh = |file: u64| -> Vec<u8> { (0..PAGES as u32).flat_map(|index| pattern(file + 1, index)).collect() };
+        let mut model: Vec<Vec<u8>> = (0..FILES).map(fresh).collect();
+        let mut held: Vec<Frame> = Vec::new();
+
+        for op in ops {
+            match op {
+                Op::Read { file, pos, len } => {
+                    let content = &model[file as usize];
+                    let expected = content.get(pos as usize..).unwrap_or(&[]);
+                    let expected = &expected[..expected.len().min(len)];
+                    match machine.read(files[file as usize], content.len() as u64, pos, len) {
+                        Ok(got) => prop_assert!(got == expected, "wrong bytes in file {} at {}", file, pos),
+                        Err(FillError::NoMemory) => prop_assert!(!held.is_empty()),
+                        Err(error) => {
+                            let FillError::Device { sector } = error else { panic!("{error}") };
+                            let touched = pos / 4096..=(pos + len as u64 - 1) / 4096;
+                            prop_assert!(touched.contains(&sector), "an error that is not this read's");
+                        }
+                    }
+                    machine.disk.bad.lock().unwrap().clear();
+                }
+                Op::Write { file, pos, len, value } => {
+                    let content = &mut model[file as usize];
+                    let pos = pos.min(content.len() as u64);
+                    let len = len.min((PAGES * 4096 - pos) as usize);
+                    machine.disk.bad.lock().unwrap().clear();
+                    let data = vec![value; len];
+                    match machine.cache.write(files[file as usize], content.len() as u64, pos, &data) {
+                        Ok(written) => {
+                            prop_assert_eq!(written, len);
+                            let end = pos as usize + len;
+                            content.resize(content.len().max(end), 0);
+                            content[pos as usize..end].fill(value);
+                        }
+                        // Part of it may be written, and the file is as long as before: start this file anew.
+                        Err(_) => {
+                            prop_assert!(!held.is_empty());
+                            held.clear();
+                            machine.cache.invalidate(files[file as usize], 0, u32::MAX);
+                            machine.disk.written.lock().unwrap().retain(|&(ino, _), _| ino != file + 1);
+                            model[file as usize] = fresh(file);
+                        }
+                    }
+                }
+                Op::Truncate { file, size } => {
+                    let content = &mut model[file as usize];
+                    let size = size.min(content.len() as u64);
+                    machine.cache.truncate(files[file as usize], size);
+                    // The filesystem clears what it cut off, as one that frees blocks does; then it grows again by a hole.
+                    let mut written = machine.disk.written.lock().unwrap();
+                    for index in 0..PAGES as u32 {
+                        let start = u64::from(index) * 4096;
+                        if start + 4096 > size {
+                            let from = size.saturating_sub(start).min(4096) as usize;
+                            let page = written
+                                .entry((file + 1, index))
+                                .or_insert_with(|| Box::new(pattern(file + 1, index)));
+                            page[from..].fill(0);
+                        }
+                    }
+                    let len = content.len();
+                    content.truncate(size as usize);
+                    content.resize(len, 0);
+                }
+                Op::Direct { file, index, value } => {
+                    let id = files[file as usize];
+                    prop_assert!(held.is_empty() || machine.cache.sync(Some(id)).is_ok());
+                    machine.cache.sync(Some(id)).expect("a good disk");
+                    machine.cache.invalidate(id, index, index);
+                    machine.disk.written.lock().unwrap().insert((file + 1, index), Box::new([value; FRAME_SIZE]));
+                    let content = &mut model[file as usize];
+                    let start = index as usize * 4096;
+                    let end = content.len().min(start + 4096);
+                    if start < end {
+                        content[start..end].fill(value);
+                    }
+                }
+                Op::Delete { file } => {
+                    machine.cache.forget(files[file as usize]);
+                    prop_assert_eq!(
+                        machine.read(files[file as usize], 4096, 0, 10),
+                        Err(FillError::Unmounted)
+                    );
+                    machine.disk.written.lock().unwrap().retain(|&(ino, _), _| ino != file + 1);
+                    generation[file as usize] += 1;
+                    files[file as usize] = open(file, generation[file as usize]);
+                    model[file as usize] = fresh(file);
+                }
+                Op::Reclaim(want) => {
+                    machine.disk.bad.lock().unwrap().clear();
+                    machine.cache.reclaim(want);
+                }
+                Op::Drop(all) => {
+                    machine.cache.drop_caches(if all { DropWhat::All } else { DropWhat::Pages });
+                }
+                Op::TakeBack(which) if !lent.is_empty() => {
+                    let pfn = lent.swap_remove(which % lent.len());
+                    prop_assert!(machine.cache.cleancache().take_back(machine.pool, pfn).is_ok());
+                }
+                Op::Sync => {
+                    machine.disk.bad.lock().unwrap().clear();
+                    prop_assert!(machine.cache.sync(None).is_ok() || !held.is_empty());
+                }
+                Op::Hold(frames) => {
+                    held.clear();
+                    held.extend((0..frames).filter_map(|_| machine.cache.allocate(Zones::Preservable).ok()));
+                }
+                Op::Break { file, index } => {
+                    machine.disk.bad.lock().unwrap().insert((file + 1, index));
+                }
+                Op::TakeBack(_) => {}
+            }
+            let owned = machine.memory.stats().owned() - held.len() as u64;
+            let donated: u64 = machine.cache.cleancache().pool_stats().iter().map(|pool| pool.donated).sum();
+            prop_assert_eq!(owned, machine.cache.stats().pages() + donated);
+        }
+        held.clear();
+        machine.check_frames();
+        machine.cache.remove_fs(machine.fs);
+        prop_assert_eq!(machine.cache.stats().pages(), 0);
+    }
+}
+
+#[test]
+fn property_11_unmount_drops_everything_and_a_remount_misses() {
+    let (machine, _) = machine(220, 48, Config::default());
+    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    machine.read(file, 90 * 4096, 0, 90 * 4096).expect("a good disk");
+    machine.cache.drop_caches(DropWhat::Pages);
+    assert!(machine.cache.cleancache().pool_stats()[0].cached > 0);
+    machine.cache.remove_fs(machine.fs);
+    assert_eq!(machine.cache.cleancache().pool_stats()[0].cached, 0);
+    assert_eq!(machine.read(file, 4096, 0, 1), Err(FillError::Unmounted));
+    let fs = machine.cache.add_fs("disk", machine.disk.clone());
+    let file = machine.cache.open(fs, 1, 0).expect("mounted");
+    let before = machine.disk.pages_read.load(Ordering::Relaxed);
+    machine.read(file, 4096, 0, 1).expect("a good disk");
+    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), before + 1);
+}
+
+#[test]
+fn property_19_a_fill_that_failed_half_way_leaves_nothing() {
+    let (machine, _) = machine(220, 0, Config::default());
+    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    machine.disk.bad.lock().unwrap().insert((1, 2));
+    // Read-ahead meets the bad page; the reader, who wants page 0, does not notice.
+    assert!(machine.read(file, 90 * 4096, 0, 100).is_ok());
+    assert_eq!(machine.read(file, 90 * 4096, 2 * 4096, 1), Err(FillError::Device { sector: 2 }));
+    machine.disk.bad.lock().unwrap().clear();
+    assert_eq!(machine.read(file, 90 * 4096, 2 * 4096, 4096).as_deref(), Ok(&pattern(1, 2)[..]));
+    machine.check_frames();
+}
+
+#[test]
+fn what_neither_cache_has_is_all_that_is_read_again() {
+    let (machine, _) = machine(220, 40, Config::default());
+    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    machine.read(file, 30 * 4096, 0, 30 * 4096).expect("a good disk");
+    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), 30);
+    machine.cache.drop_caches(DropWhat::Pages);
+    machine.read(file, 30 * 4096, 0, 30 * 4096).expect("a good disk");
+    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), 30, "all of it came from cleancache");
+    // Every third page is lost from both: only these are read.
+    for index in (0..30).step_by(3) {
+        machine.cache.invalidate(file, index, index);
+    }
+    let content = machine.read(file, 30 * 4096, 0, 30 * 4096).expect("a good disk");
+    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), 40);
+    assert!((0..30).all(|index| content[index * 4096..][..4096] == pattern(1, index as u32)));
+}
+
+#[test]
+fn a_hot_set_survives_a_scan() {
+    let (machine, _) = machine(400, 0, Config::default());
+    let hot = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    let cold = machine.cache.open(machine.fs, 2, 0).expect("mounted");
+    let size = 4000 * 4096;
+    for _ in 0..4 {
+        for index in 0..100 {
+            machine.read(hot, size, index * 4096, 4096).expect("a good disk");
+        }
+    }
+    // A scan of ten times memory, while the hot set is still read now and then.
+    for index in 0..4000u64 {
+        machine.read(cold, size, index * 4096, 4096).expect("a good disk");
+        machine.read(hot, size, (index % 100) * 4096, 4096).expect("a good disk");
+    }
+    let before = machine.disk.pages_read.load(Ordering::Relaxed);
+    for index in 0..100 {
+        machine.read(hot, size, index * 4096, 4096).expect("a good disk");
+    }
+    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), before, "the hot set was evicted by a scan");
+}
+
+#[test]
+fn a_tree_larger_than_memory_can_be_read_for_ever() {
+    let (machine, _) = machine(160, 16, Config::default());
+    for round in 0..6 {
+        for ino in 1..40 {
+            let file = machine.cache.open(machine.fs, ino, 0).expect("mounted");
+            let content = machine.read(file, 20 * 4096 + 5, 0, 21 * 4096).expect("a good disk");
+            assert_eq!(content.len(), 20 * 4096 + 5);
+            assert_eq!(content[4096..8192], pattern(ino, 1), "round {round}");
+            machine.cache.close(file);
+        }
+    }
+    machine.check_frames();
+}
+
+#[test]
+fn property_09_a_write_past_the_cache_removes_what_is_not_resident() {
+    let (machine, _) = machine(220, 40, Config::default());
+    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    machine.read(file, 8 * 4096, 0, 8 * 4096).expect("a good disk");
+    machine.cache.drop_caches(DropWhat::Pages);
+    machine.disk.written.lock().unwrap().insert((1, 3), Box::new([7; FRAME_SIZE]));
+    machine.cache.invalidate(file, 3, 3);
+    assert_eq!(machine.read(file, 8 * 4096, 3 * 4096, 4096).as_deref(), Ok(&[7; FRAME_SIZE][..]));
+}
+
+#[test]
+fn a_page_that_could_not_be_written_stays_dirty() {
+    let (machine, _) = machine(220, 0, Config::default());
+    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    machine.cache.write(file, 4096, 0, &[9; 4096]).expect("memory");
+    machine.disk.bad.lock().unwrap().insert((1, 0));
+    assert_eq!(machine.cache.sync(Some(file)), Err(FillError::Device { sector: 0 }));
+    machine.cache.reclaim(1000);
+    assert_eq!(machine.cache.stats().dirty, 1);
+    machine.disk.bad.lock().unwrap().clear();
+    assert_eq!(machine.cache.sync(Some(file)), Ok(()));
+    machine.cache.drop_caches(DropWhat::All);
+    assert_eq!(machine.read(file, 4096, 0, 4096).as_deref(), Ok(&[9; 4096][..]));
+}

@@ -1,0 +1,127 @@
+//! Names that are handed out: of pools, filesystems and files. A place may be used again after its holder left, so a name has the
+//! place's serial number in it, and an old name is refused as stale.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+/// A name that refers to nothing: never handed out, or its holder has left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StaleId;
+
+impl fmt::Display for StaleId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name that refers to nothing any more")
+    }
+}
+
+impl core::error::Error for StaleId {}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name {
+            slot: u32,
+            serial: u32,
+        }
+
+        impl $name {
+            /// Its place, from 0: no other live holder has the same.
+            #[inline]
+            pub fn slot(self) -> u32 {
+                self.slot
+            }
+        }
+
+        impl From<(u32, u32)> for $name {
+            fn from((slot, serial): (u32, u32)) -> Self {
+                Self { slot, serial }
+            }
+        }
+
+        impl From<$name> for (u32, u32) {
+            #[inline]
+            fn from(name: $name) -> Self {
+                (name.slot, name.serial)
+            }
+        }
+    };
+}
+
+name!(
+    /// A pool of donated frames.
+    PoolId
+);
+name!(
+    /// A mounted filesystem.
+    FsId
+);
+name!(
+    /// A file of a mounted filesystem.
+    FileId
+);
+
+/// Holders by name.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    places: Vec<Place<T>>,
+    free: Vec<u32>,
+}
+
+#[derive(Debug)]
+struct Place<T> {
+    serial: u32,
+    holder: Option<T>,
+}
+
+impl<T> Table<T> {
+    pub(crate) const fn new() -> Self {
+        Self { places: Vec::new(), free: Vec::new() }
+    }
+
+    pub(crate) fn insert<N: From<(u32, u32)>>(&mut self, holder: T) -> N {
+        let slot = self.free.pop().unwrap_or(self.places.len() as u32);
+        match self.places.get_mut(slot as usize) {
+            Some(place) => place.holder = Some(holder),
+            None => {
+                self.places.push(Place { serial: 0, holder: Some(holder) });
+                // Room to give every place back, so that removing allocates nothing.
+                self.free.reserve(self.places.len());
+            }
+        }
+        N::from((slot, self.places[slot as usize].serial))
+    }
+
+    pub(crate) fn remove(&mut self, name: impl Into<(u32, u32)>) -> Option<T> {
+        let (slot, serial) = name.into();
+        let place = self.places.get_mut(slot as usize).filter(|place| place.serial == serial)?;
+        let holder = place.holder.take()?;
+        place.serial = place.serial.wrapping_add(1);
+        self.free.push(slot);
+        Some(holder)
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, name: impl Into<(u32, u32)>) -> Option<&T> {
+        let (slot, serial) = name.into();
+        self.places.get(slot as usize).filter(|place| place.serial == serial)?.holder.as_ref()
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, name: impl Into<(u32, u32)>) -> Option<&mut T> {
+        let (slot, serial) = name.into();
+        self.places.get_mut(slot as usize).filter(|place| place.serial == serial)?.holder.as_mut()
+    }
+
+    /// The holder at a place, whatever its serial number.
+    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
+        self.places.get_mut(slot as usize)?.holder.as_mut()
+    }
+
+    /// Every holder, with its name.
+    pub(crate) fn iter<N: From<(u32, u32)>>(&self) -> impl Iterator<Item = (N, &T)> {
+        self.places.iter().enumerate().filter_map(|(slot, place)| {
+            place.holder.as_ref().map(|holder| (N::from((slot as u32, place.serial)), holder))
+        })
+    }
+}

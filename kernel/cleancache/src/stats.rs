@@ -1,0 +1,74 @@
+//! What can be seen from outside: counters for each pool and each filesystem.
+
+use crate::pool::Interchange;
+use alloc::string::String;
+
+/// What became of a page that was offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is here, and no copy of it was before.
+    Inserted,
+    /// It is here, in the place of an older copy.
+    Replaced,
+    /// It was not kept; no older copy is here either.
+    Refused(Refusal),
+}
+
+/// Why a page was not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It was not part of the working set.
+    Gate,
+    /// No frame is donated, or all are taken and nothing may be evicted.
+    NoFrame,
+    /// Its file is not known any more.
+    Stale,
+}
+
+/// One pool. `donated == free + cached + in_transit` at every moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PoolStats {
+    /// The donor's name for it.
+    pub name: String,
+    /// Whether its frames can be exchanged.
+    pub interchange: Interchange,
+    /// Frames lent and not taken back.
+    pub donated: u64,
+    /// Of these: holding nothing.
+    pub free: u64,
+    /// Of these: holding a page.
+    pub cached: u64,
+    /// Of these: between two owners. The lock covers every change of hands, so nobody can see one.
+    pub in_transit: u64,
+    /// Pages put into it.
+    pub stores: u64,
+    /// Pages restored from it.
+    pub hits: u64,
+    /// Pages dropped to make room.
+    pub evictions: u64,
+    /// Frames taken back while they held nothing.
+    pub taken_free: u64,
+    /// Frames taken back with a page in them.
+    pub taken_used: u64,
+}
+
+/// One filesystem.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FsStats {
+    /// Its name.
+    pub name: String,
+    /// Pages of it that are here.
+    pub cached: u64,
+    /// Pages found.
+    pub hits: u64,
+    /// Pages asked for and not found.
+    pub misses: u64,
+    /// Pages kept.
+    pub stores: u64,
+    /// Pages not kept: not of the working set.
+    pub refused_gate: u64,
+    /// Pages not kept: no frame.
+    pub refused_no_frame: u64,
+    /// Entries dropped because their page changed or went away.
+    pub invalidations: u64,
+}
