@@ -68,6 +68,16 @@ impl PageCache {
         Err(OutOfMemory)
     }
 
+    /// Evict until `frames` frames of `zones` are free, or nothing is left to evict; says whether they are. For callers that
+    /// are about to allocate much without waiting.
+    pub fn make_room(&self, zones: Zones, frames: u32) -> bool {
+        let free = self.memory.free_frames(zones);
+        if free < frames {
+            self.reclaim_in(zones, (frames - free) as usize);
+        }
+        self.memory.free_frames(zones) >= frames
+    }
+
     /// Make up to `want` more frames free; returns how many.
     pub fn reclaim(&self, want: usize) -> usize {
         self.reclaim_in(Zones::Ephemeral, want)

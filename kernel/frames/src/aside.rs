@@ -3,6 +3,7 @@
 
 use crate::addr::{Pfn, PfnRange};
 use alloc::collections::BTreeMap;
+#[cfg(not(target_os = "none"))]
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -41,6 +42,7 @@ impl SetAside {
         self.frames
     }
 
+    #[cfg(not(target_os = "none"))]
     pub(crate) fn ranges(&self) -> Vec<PfnRange> {
         self.ranges.iter().map(|(&start, &count)| PfnRange { start: Pfn::new(start), count }).collect()
     }

@@ -11,6 +11,8 @@ use core::ops::{Deref, DerefMut};
 pub enum Rank {
     /// The mount table.
     Mounts,
+    /// What a donor has lent.
+    Donation,
     /// The inodes of a tmpfs.
     Tmpfs,
     /// The content and attributes of one file of a tmpfs.

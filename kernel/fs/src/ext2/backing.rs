@@ -1,0 +1,183 @@
+//! What the page cache asks of a mounted ext2: pages of its files, and, as inode 0, pages of the disk itself, which is how
+//! everything that is not a file's content is read.
+//!
+//! A fill walks the block map once for all its pages, then asks the disk once for all the blocks, neighbours merged. Nothing
+//! here holds a lock across that.
+
+use super::Ext2;
+use super::map::BlockMap;
+use crate::block::{BlockDevice, BlockError, ReadRequest, SECTOR_SIZE};
+use crate::error::Error;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use cache::{Backing, FillError};
+use core::mem;
+use frames::{FRAME_SIZE, Frame, Lock, Rank};
+
+/// The inode number that stands for the disk itself.
+pub(super) const DISK: u64 = 0;
+
+/// The page cache's way to the filesystem. It does not keep the filesystem alive, so that dropping that takes it out of
+/// the page cache.
+pub(super) struct Ext2Backing {
+    device: Arc<dyn BlockDevice>,
+    fs: Lock<Weak<Ext2>>,
+}
+
+impl Ext2Backing {
+    /// Serves only the disk until there is a filesystem to [`attach`](Self::attach).
+    pub(super) fn new(device: Arc<dyn BlockDevice>) -> Self {
+        Self { device, fs: Lock::new(Rank::Ext2, Weak::new()) }
+    }
+
+    pub(super) fn attach(&self, fs: &Arc<Ext2>) {
+        *self.fs.lock() = Arc::downgrade(fs);
+    }
+}
+
+impl Backing for Ext2Backing {
+    fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> Result<(), FillError> {
+        let mut batch = Batch::default();
+        if ino == DISK {
+            disk_pages(&mut batch, self.device.sectors(), first, pages)?;
+        } else {
+            let fs = self.fs.lock().upgrade().ok_or(FillError::Unmounted)?;
+            file_pages(&mut batch, &fs, ino, first, pages)?;
+        }
+        batch.read(&*self.device)
+    }
+
+    fn write(&self, _ino: u64, _first: u32, _pages: &[&[u8; FRAME_SIZE]]) -> Result<(), FillError> {
+        Err(FillError::ReadOnly)
+    }
+}
+
+/// Pages of the disk; zeros past its end.
+fn disk_pages<'a>(batch: &mut Batch<'a>, sectors: u64, first: u32, pages: &'a mut [Frame]) -> Result<(), FillError> {
+    const SECTORS: u64 = (FRAME_SIZE / SECTOR_SIZE) as u64;
+    for (index, page) in (u64::from(first)..).zip(pages) {
+        let there = sectors.saturating_sub(index * SECTORS).min(SECTORS) as usize;
+        let (read, past) = page.bytes_mut().split_at_mut(there * SECTOR_SIZE);
+        past.fill(0);
+        batch.add(index * SECTORS, read)?;
+    }
+    Ok(())
+}
+
+/// Pages of a file; zeros in holes and past its end.
+fn file_pages<'a>(
+    batch: &mut Batch<'a>,
+    fs: &Ext2,
+    ino: u64,
+    first: u32,
+    pages: &'a mut [Frame],
+) -> Result<(), FillError> {
+    let inode = fs.inode(ino).map_err(fill_error)?;
+    let geometry = &fs.geometry;
+    let (block_size, per_page) = (geometry.block_size(), geometry.blocks_per_page() as u64);
+    let blocks = inode.stat.size.div_ceil(block_size as u64);
+    let mut map = BlockMap::new(geometry, &inode.blocks, fs);
+    for (page_index, page) in (u64::from(first)..).zip(pages) {
+        let mut rest: &'a mut [u8] = page.bytes_mut();
+        let mut index = page_index * per_page;
+        // Take runs of neighbours off the front of the page, so that each is one segment.
+        while !rest.is_empty() {
+            let start = if index < blocks { map.find(index)? } else { None };
+            let mut len = 1;
+            while len * block_size < rest.len() {
+                let next = if index + (len as u64) < blocks { map.find(index + len as u64)? } else { None };
+                let wanted = start.map(|block| u64::from(block.number()) + len as u64);
+                if next.map(|block| u64::from(block.number())) != wanted {
+                    break;
+                }
+                len += 1;
+            }
+            let (run, others) = mem::take(&mut rest).split_at_mut(len * block_size);
+            match start {
+                Some(block) => {
+                    if index + len as u64 == blocks {
+                        batch.tail = tail_of(inode.stat.size, block_size);
+                    }
+                    batch.add(geometry.sector_of(block), run)?;
+                }
+                None => run.fill(0),
+            }
+            (rest, index) = (others, index + len as u64);
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of a file's last block that are past its end.
+fn tail_of(size: u64, block_size: usize) -> usize {
+    let used = (size % block_size as u64) as usize;
+    if used == 0 { 0 } else { block_size - used }
+}
+
+/// Reads that go to the disk together.
+#[derive(Default)]
+struct Batch<'a> {
+    requests: Vec<ReadRequest<'a>>,
+    /// Bytes of the last segment to make zeros of after the read: what a disk holds past the end of a file is nobody's.
+    tail: usize,
+    /// The sector after the last request.
+    next: u64,
+}
+
+impl<'a> Batch<'a> {
+    /// Read from `sector` on into `segment`, as part of the request before when it goes on where that ends.
+    fn add(&mut self, sector: u64, segment: &'a mut [u8]) -> Result<(), FillError> {
+        if segment.is_empty() {
+            return Ok(());
+        }
+        let next = sector + (segment.len() / SECTOR_SIZE) as u64;
+        let segments = match self.requests.last_mut() {
+            Some(request) if self.next == sector => &mut request.segments,
+            _ => {
+                self.requests.try_reserve(1).map_err(|_| FillError::NoMemory)?;
+                &mut self.requests.push_mut(ReadRequest { sector, segments: Vec::new() }).segments
+            }
+        };
+        segments.try_reserve(1).map_err(|_| FillError::NoMemory)?;
+        segments.push(segment);
+        self.next = next;
+        Ok(())
+    }
+
+    fn read(mut self, device: &dyn BlockDevice) -> Result<(), FillError> {
+        if self.requests.is_empty() {
+            return Ok(());
+        }
+        device.read(&mut self.requests).map_err(device_error)?;
+        let last = self.requests.last_mut().and_then(|request| request.segments.last_mut());
+        if let Some(segment) = last {
+            let keep = segment.len().saturating_sub(self.tail);
+            if let Some(past) = segment.get_mut(keep..) {
+                past.fill(0);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn device_error(error: BlockError) -> FillError {
+    match error {
+        BlockError::Io { sector } => FillError::Device { sector },
+        BlockError::OutOfRange { sector, .. } => {
+            FillError::Corrupt { what: "a sector past the end of the disk", value: sector }
+        }
+        BlockError::ReadOnly => FillError::ReadOnly,
+        BlockError::Dead => FillError::DeadDevice,
+    }
+}
+
+/// What finding an inode can fail with, in the page cache's words.
+pub(super) fn fill_error(error: Error) -> FillError {
+    match error {
+        Error::Device(error) => device_error(error),
+        Error::Corrupt { what, value } => FillError::Corrupt { what, value },
+        Error::NoMemory => FillError::NoMemory,
+        Error::Unmounted => FillError::Unmounted,
+        _ => FillError::Corrupt { what: "a file that cannot be read", value: 0 },
+    }
+}

@@ -1,0 +1,449 @@
+//! The content of one file: extents by index, with holes between them.
+//!
+//! Invariants:
+//! - Extents do not overlap, none reaches past the page that holds the last byte, and neighbours that could be one are one.
+//! - Bytes of the last page past the end of the file are unspecified. Whoever makes them visible, by a write further on
+//!   or by growing the file, zeroes them first. So cutting a file off reads and writes no page.
+//! - Each frame of the extents, and of what is allocated ahead, is charged to the [`Space`] until it is given back.
+
+use super::extent::{Extent, Store, Unclaimed};
+use super::space::Space;
+use crate::error::{Error, Result};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use frames::{FRAME_SHIFT, FRAME_SIZE, FrameRun, PfnRange};
+
+/// The largest file: 2^32 pages.
+pub(super) const MAX_SIZE: u64 = PAGE << 32;
+
+const PAGE: u64 = FRAME_SIZE as u64;
+
+/// Pages of a preserved extent that are claimed at a time, aligned to their number: enough that the work is spread thin, few
+/// enough that the first read of a huge file is as fast as that of a small one.
+const CLAIM_PAGES: u32 = 64;
+
+/// A file that grows at its end is given as many frames again as it has, up to this many, so that files which are written
+/// side by side still lie in long runs. What is left over is returned when the file is closed, cut off or handed over.
+const AHEAD_PAGES: u64 = 64;
+
+/// The content of one regular file.
+pub(super) struct Content {
+    space: Arc<Space>,
+    size: u64,
+    extents: BTreeMap<u32, Extent>,
+    /// Pages in all extents.
+    pages: u64,
+    /// Frames for the pages from this index on, which is the end of the last extent.
+    ahead: Option<(u32, FrameRun)>,
+    quarantined: bool,
+}
+
+/// What is found at a position.
+enum Found {
+    /// Pages that can be read and written, and where in them.
+    Data,
+    /// Frames of no content, for pages up to this one.
+    Preallocated(u64),
+    /// Pages that were never claimed.
+    Unclaimed,
+    /// Nothing, up to this page.
+    Hole(u64),
+}
+
+impl Content {
+    pub(super) fn new(space: Arc<Space>) -> Self {
+        Self { space, size: 0, extents: BTreeMap::new(), pages: 0, ahead: None, quarantined: false }
+    }
+
+    /// Content of `size` bytes from a handover, all of it a hole so far.
+    pub(super) fn restored(space: Arc<Space>, size: u64, quarantined: bool) -> Self {
+        let mut content = Self::new(space);
+        (content.size, content.quarantined) = (size, quarantined);
+        content
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Frames that the content takes up.
+    pub(super) fn pages(&self) -> u64 {
+        self.pages
+    }
+
+    pub(super) fn quarantined(&self) -> bool {
+        self.quarantined
+    }
+
+    /// The extents in the order of their index.
+    pub(super) fn extents(&self) -> impl Iterator<Item = (u32, &Extent)> {
+        self.extents.iter().map(|(&index, extent)| (index, extent))
+    }
+
+    /// The content cannot be what it was.
+    pub(super) fn quarantine(&mut self) {
+        self.quarantined = true;
+    }
+
+    /// Preserved frames that hold the pages from `index` on, where there was a hole.
+    pub(super) fn adopt(&mut self, index: u32, frames: PfnRange, preallocated: bool) {
+        self.space.adopt_frames(frames.count);
+        let store = Store::Unclaimed(Unclaimed::new(self.space.memory(), frames));
+        self.insert(index, Extent { store, preallocated });
+    }
+
+    /// Read at `pos`; short only at the end.
+    pub(super) fn read(&mut self, pos: u64, out: &mut [u8]) -> Result<usize> {
+        self.check()?;
+        let left = self.size.saturating_sub(pos);
+        let len = usize::try_from(left).map_or(out.len(), |left| left.min(out.len()));
+        let mut done = 0;
+        while done < len {
+            let at = pos + done as u64;
+            let rest = &mut out[done..len];
+            done += match self.find(at) {
+                Found::Data => match self.bytes_at(at) {
+                    Some(bytes) => {
+                        let len = rest.len().min(bytes.len());
+                        rest[..len].copy_from_slice(&bytes[..len]);
+                        len
+                    }
+                    None => return Err(Error::Quarantined),
+                },
+                Found::Preallocated(end) | Found::Hole(end) => {
+                    let len = rest.len().min(bytes_up_to(at, end));
+                    rest[..len].fill(0);
+                    len
+                }
+                Found::Unclaimed => {
+                    self.claim(page_of(at))?;
+                    0
+                }
+            };
+        }
+        Ok(len)
+    }
+
+    /// Write at `pos`. Less than all of `data` is written only where the next call will answer with the reason.
+    pub(super) fn write(&mut self, pos: u64, data: &[u8]) -> Result<usize> {
+        self.check()?;
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let room = MAX_SIZE.checked_sub(pos).filter(|&room| room > 0).ok_or(Error::FileTooLarge { limit: MAX_SIZE })?;
+        let data = &data[..usize::try_from(room).map_or(data.len(), |room| room.min(data.len()))];
+        self.expose(pos)?;
+        let mut done = 0;
+        while done < data.len() {
+            let at = pos + done as u64;
+            match self.write_some(at, &data[done..]) {
+                Ok(len) => done += len,
+                Err(error) if done == 0 => return Err(error),
+                Err(_) => break,
+            }
+            self.size = self.size.max(pos + done as u64);
+        }
+        Ok(done)
+    }
+
+    /// Write as much as one extent takes, or make room for it and write nothing.
+    fn write_some(&mut self, at: u64, data: &[u8]) -> Result<usize> {
+        let index = page_of(at);
+        match self.find(at) {
+            Found::Data => {
+                let bytes = self.bytes_at(at).ok_or(Error::Quarantined)?;
+                let len = data.len().min(bytes.len());
+                bytes[..len].copy_from_slice(&data[..len]);
+                Ok(len)
+            }
+            Found::Unclaimed => self.claim(index).map(|()| 0),
+            Found::Preallocated(end) => {
+                let pages = pages_for(at, data.len()).min(end - u64::from(index));
+                let run = self.detach(index, pages as u32)?;
+                Ok(self.place(at, run, data))
+            }
+            Found::Hole(end) => {
+                let run = self.frames_for(index, pages_for(at, data.len()), end)?;
+                Ok(self.place(at, run, data))
+            }
+        }
+    }
+
+    /// Make `size` the size.
+    pub(super) fn truncate(&mut self, size: u64) -> Result<()> {
+        if size > MAX_SIZE {
+            return Err(Error::FileTooLarge { limit: MAX_SIZE });
+        }
+        if size == 0 {
+            // Nothing of the damage is left.
+            self.quarantined = false;
+        }
+        self.check()?;
+        if size < self.size {
+            self.trim();
+            self.remove(size.div_ceil(PAGE), 1 << 32);
+        } else {
+            self.expose(size)?;
+        }
+        self.size = size;
+        Ok(())
+    }
+
+    /// Make a hole of `len` bytes at `pos`: whole pages are given back, parts of pages zeroed.
+    pub(super) fn punch(&mut self, pos: u64, len: u64) -> Result<()> {
+        self.check()?;
+        let end = pos.saturating_add(len).min(MAX_SIZE);
+        if pos >= end.min(self.size) {
+            return Ok(());
+        }
+        let (first, last) = (pos.div_ceil(PAGE), end / PAGE);
+        if first > last {
+            return self.zero(pos, end);
+        }
+        self.zero(pos, first * PAGE)?;
+        self.zero(last * PAGE, end)?;
+        self.remove(first, last);
+        Ok(())
+    }
+
+    /// Reserve frames for `len` bytes at `pos`, all or none.
+    pub(super) fn preallocate(&mut self, pos: u64, len: u64) -> Result<()> {
+        self.check()?;
+        if len == 0 {
+            return Ok(());
+        }
+        let end = pos.checked_add(len).filter(|&end| end <= MAX_SIZE).ok_or(Error::FileTooLarge { limit: MAX_SIZE })?;
+        self.trim();
+        self.expose(end)?;
+        let (mut page, last) = (pos / PAGE, end.div_ceil(PAGE));
+        let mut reserved: Vec<(u32, FrameRun)> = Vec::new();
+        while page < last {
+            page = match self.find(page * PAGE) {
+                Found::Hole(until) => match self.space.run(until.min(last) - page) {
+                    Ok(run) => {
+                        let next = page + run.len() as u64;
+                        reserved.push((page as u32, run));
+                        next
+                    }
+                    Err(error) => {
+                        self.space.release_frames(reserved.iter().map(|(_, run)| run.len() as u64).sum());
+                        return Err(error);
+                    }
+                },
+                Found::Data | Found::Unclaimed | Found::Preallocated(_) => self.extent_end(page as u32),
+            };
+        }
+        for (index, run) in reserved {
+            self.insert(index, Extent { store: Store::Owned(run), preallocated: true });
+        }
+        self.size = self.size.max(end);
+        Ok(())
+    }
+
+    /// Give back what was allocated ahead. Returns how many frames that were.
+    pub(super) fn trim(&mut self) -> u64 {
+        let frames = self.ahead.take().map_or(0, |(_, run)| run.len() as u64);
+        self.space.release_frames(frames);
+        frames
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.quarantined { Err(Error::Quarantined) } else { Ok(()) }
+    }
+
+    fn find(&self, at: u64) -> Found {
+        let index = page_of(at);
+        if let Some((&start, extent)) = self.extents.range(..=index).next_back() {
+            let end = u64::from(start) + u64::from(extent.pages());
+            if u64::from(index) < end {
+                return match (&extent.store, extent.preallocated) {
+                    (_, true) => Found::Preallocated(end),
+                    (Store::Owned(_), false) => Found::Data,
+                    (Store::Unclaimed(_), false) => Found::Unclaimed,
+                };
+            }
+        }
+        let next = index.checked_add(1).and_then(|after| self.extents.range(after..).next());
+        Found::Hole(next.map_or(1 << 32, |(&start, _)| u64::from(start)))
+    }
+
+    /// The bytes from `at` to the end of its extent, where there are any to see.
+    fn bytes_at(&mut self, at: u64) -> Option<&mut [u8]> {
+        let (&start, extent) = self.extents.range_mut(..=page_of(at)).next_back()?;
+        match &mut extent.store {
+            Store::Owned(run) => run.bytes_mut().get_mut(usize::try_from(at - u64::from(start) * PAGE).ok()?..),
+            Store::Unclaimed(_) => None,
+        }
+    }
+
+    fn extent_end(&self, index: u32) -> u64 {
+        let extent = self.extents.range(..=index).next_back();
+        extent.map_or(0, |(&start, extent)| u64::from(start) + u64::from(extent.pages())).max(u64::from(index) + 1)
+    }
+
+    /// Claim the pages around `index`, which the previous kernel left.
+    fn claim(&mut self, index: u32) -> Result<()> {
+        let Some((&start, extent)) = self.extents.range(..=index).next_back() else { return Ok(()) };
+        let first = start.max(index - index % CLAIM_PAGES);
+        let end = u64::from(start) + u64::from(extent.pages());
+        let last = end.min(u64::from(index - index % CLAIM_PAGES) + u64::from(CLAIM_PAGES));
+        let run = self.detach(first, (last - u64::from(first)) as u32)?;
+        self.insert(first, Extent { store: Store::Owned(run), preallocated: false });
+        Ok(())
+    }
+
+    /// Take `pages` pages at `index` out, all of them in one extent, and claim them.
+    fn detach(&mut self, index: u32, pages: u32) -> Result<FrameRun> {
+        self.cut(u64::from(index));
+        self.cut(u64::from(index) + u64::from(pages));
+        let Some(extent) = self.extents.remove(&index) else { return Err(Error::Quarantined) };
+        self.pages -= u64::from(extent.pages());
+        extent.into_run().map_err(|_| {
+            // The frames are not where the handover said, so the file is not what it was.
+            self.space.release_frames(u64::from(pages));
+            self.quarantined = true;
+            Error::Quarantined
+        })
+    }
+
+    /// Make an extent end, and another begin, at `index`, if it lies within one.
+    fn cut(&mut self, index: u64) {
+        let Ok(index) = u32::try_from(index) else { return };
+        let Some((&start, extent)) = self.extents.range(..index).next_back() else { return };
+        let at = index - start;
+        if at < extent.pages()
+            && let Some(extent) = self.extents.remove(&start)
+        {
+            let (left, right) = extent.split_at(at);
+            self.extents.insert(start, left);
+            self.extents.insert(index, right);
+        }
+    }
+
+    /// Put an extent where there is a hole, joined with its neighbours where possible.
+    fn insert(&mut self, index: u32, extent: Extent) {
+        self.pages += u64::from(extent.pages());
+        let before = self.extents.range_mut(..index).next_back();
+        let joined =
+            match before.filter(|(start, left)| u64::from(**start) + u64::from(left.pages()) == u64::from(index)) {
+                Some((&start, left)) => left.join(extent).map(|()| start),
+                None => Err(extent),
+            };
+        let index = joined.unwrap_or_else(|extent| {
+            self.extents.insert(index, extent);
+            index
+        });
+        let Some(next) = index.checked_add(self.extents.get(&index).map_or(0, Extent::pages)) else { return };
+        let continues = match (self.extents.get(&index), self.extents.get(&next)) {
+            (Some(left), Some(right)) => left.continues(right),
+            _ => false,
+        };
+        if continues
+            && let Some(right) = self.extents.remove(&next)
+            && let Some(left) = self.extents.get_mut(&index)
+            && let Err(right) = left.join(right)
+        {
+            self.extents.insert(next, right);
+        }
+    }
+
+    /// Give back the pages `first..end`.
+    fn remove(&mut self, first: u64, end: u64) {
+        self.cut(first);
+        self.cut(end);
+        let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(end.saturating_sub(1))) else { return };
+        if u64::from(first) >= end {
+            return;
+        }
+        while let Some((&index, _)) = self.extents.range(first..=last).next() {
+            let freed = self.extents.remove(&index).map_or(0, |extent| u64::from(extent.pages()));
+            self.pages -= freed;
+            self.space.release_frames(freed);
+        }
+    }
+
+    /// Zero the bytes `from..to`, which lie in one page, if there are any.
+    fn zero(&mut self, from: u64, to: u64) -> Result<()> {
+        if from >= to {
+            return Ok(());
+        }
+        if let Found::Unclaimed = self.find(from) {
+            self.claim(page_of(from))?;
+        }
+        if let Found::Data = self.find(from)
+            && let Some(bytes) = self.bytes_at(from)
+        {
+            let len = bytes.len().min((to - from) as usize);
+            bytes[..len].fill(0);
+        }
+        Ok(())
+    }
+
+    /// Bytes past the end are about to be within the file, which ends at `end` at least: zero those that there are.
+    fn expose(&mut self, end: u64) -> Result<()> {
+        if end <= self.size {
+            return Ok(());
+        }
+        self.zero(self.size, end.min(self.size.next_multiple_of(PAGE)))
+    }
+
+    /// Frames for new pages at `index`: at least one, at most `want` and no page past `end`.
+    fn frames_for(&mut self, index: u32, want: u64, end: u64) -> Result<FrameRun> {
+        let room = end - u64::from(index);
+        let want = want.min(room);
+        let at_end = room == (1 << 32) - u64::from(index);
+        let run = match self.ahead.take() {
+            Some((at, run)) if at == index => run,
+            other => {
+                self.ahead = other;
+                if at_end {
+                    self.trim();
+                }
+                let grows = at_end && u64::from(index) == self.pages;
+                let goal = if grows { want.max(u64::from(index).min(AHEAD_PAGES)).min(room) } else { want };
+                self.space.run(goal)?
+            }
+        };
+        if run.len() as u64 <= want {
+            return Ok(run);
+        }
+        let (run, rest) = run.split_at(want as usize);
+        self.ahead = Some((index + want as u32, rest));
+        Ok(run)
+    }
+
+    /// Make `run` the pages from that of `at` on, holding `data` at `at` and zeros elsewhere. Returns how much of `data` fits.
+    fn place(&mut self, at: u64, mut run: FrameRun, data: &[u8]) -> usize {
+        let offset = (at % PAGE) as usize;
+        let bytes = run.bytes_mut();
+        let len = data.len().min(bytes.len() - offset);
+        bytes[..offset].fill(0);
+        bytes[offset..][..len].copy_from_slice(&data[..len]);
+        bytes[offset + len..].fill(0);
+        self.insert(page_of(at), Extent { store: Store::Owned(run), preallocated: false });
+        len
+    }
+}
+
+impl Drop for Content {
+    fn drop(&mut self) {
+        self.trim();
+        self.space.release_frames(self.pages);
+    }
+}
+
+/// The page that byte `at` lies in; `at` is below [`MAX_SIZE`].
+fn page_of(at: u64) -> u32 {
+    (at >> FRAME_SHIFT) as u32
+}
+
+/// Pages that `len` bytes at `at` touch.
+fn pages_for(at: u64, len: usize) -> u64 {
+    (at % PAGE + len as u64).div_ceil(PAGE)
+}
+
+/// Bytes from `at` to the beginning of page `end`.
+fn bytes_up_to(at: u64, end: u64) -> usize {
+    usize::try_from(end * PAGE - at).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,124 @@
+//! How much a tmpfs may hold, and where its frames come from.
+//!
+//! A page of a tmpfs has no disk to go to, so reclaim cannot take it back: without a limit one `cp` would starve the page cache
+//! and then the kernel. The limit is half of memory unless the mount says otherwise, as in tmpfs(5). Names and inodes live in the
+//! kernel's heap; they have a limit of their own, an eighth of the first, so that a million empty files end in
+//! 'no space' too.
+
+use crate::error::{Error, Result};
+use alloc::sync::Arc;
+use cache::PageCache;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use frames::{FRAME_SIZE, FrameRun, Memory, Zones};
+
+/// The largest order that is asked for at once: 2^6 frames are 256 KiB.
+const MAX_ORDER: u32 = 6;
+
+/// A count that stays below its limit.
+#[derive(Debug)]
+struct Account {
+    used: AtomicU64,
+    limit: u64,
+}
+
+impl Account {
+    fn new(limit: u64) -> Self {
+        Self { used: AtomicU64::new(0), limit }
+    }
+
+    fn charge(&self, amount: u64) -> Result<()> {
+        let fits = |used: u64| used.checked_add(amount).filter(|&sum| sum <= self.limit);
+        self.used.fetch_update(Relaxed, Relaxed, fits).map(drop).map_err(|_| Error::NoSpace)
+    }
+
+    fn force(&self, amount: u64) {
+        self.used.fetch_add(amount, Relaxed);
+    }
+
+    fn release(&self, amount: u64) {
+        self.used.fetch_sub(amount, Relaxed);
+    }
+
+    fn free(&self) -> u64 {
+        self.limit.saturating_sub(self.used.load(Relaxed))
+    }
+}
+
+/// The limits of one tmpfs, and what it holds.
+pub(super) struct Space {
+    cache: Arc<PageCache>,
+    frames: Account,
+    metadata: Account,
+}
+
+impl Space {
+    /// Room for `size` bytes of content; for half of memory if that is left open.
+    pub(super) fn new(cache: Arc<PageCache>, size: Option<u64>) -> Self {
+        let frames = size.map_or(cache.memory().stats().total / 2, |bytes| bytes / FRAME_SIZE as u64);
+        let metadata = frames.saturating_mul(FRAME_SIZE as u64) / 8;
+        Self { cache, frames: Account::new(frames), metadata: Account::new(metadata) }
+    }
+
+    pub(super) fn memory(&self) -> &'static Memory {
+        self.cache.memory()
+    }
+
+    /// Consecutive frames, at least one and at most `goal`, their bytes unspecified. More than one is given where memory is
+    /// plentiful; it is not worth evicting pages for, which frees frames here and there.
+    pub(super) fn run(&self, goal: u64) -> Result<FrameRun> {
+        let memory = self.memory();
+        let plenty = memory.free_frames(Zones::Preservable).saturating_sub(memory.watermarks().high);
+        for order in (1..=goal.max(1).ilog2().min(MAX_ORDER)).rev() {
+            let frames = 1 << order;
+            if frames <= plenty && self.frames.charge(u64::from(frames)).is_ok() {
+                match memory.allocate_run(Zones::Preservable, order) {
+                    Some(run) => return Ok(run),
+                    None => self.frames.release(u64::from(frames)),
+                }
+            }
+        }
+        self.frames.charge(1)?;
+        match self.cache.allocate(Zones::Preservable) {
+            Ok(frame) => Ok(frame.into()),
+            Err(_) => {
+                self.frames.release(1);
+                Err(Error::NoSpace)
+            }
+        }
+    }
+
+    /// Frames that came with a handover count too, even past the limit.
+    pub(super) fn adopt_frames(&self, frames: u64) {
+        self.frames.force(frames);
+    }
+
+    /// Frames were given back to memory.
+    pub(super) fn release_frames(&self, frames: u64) {
+        self.frames.release(frames);
+    }
+
+    /// Bytes of heap are about to be used.
+    pub(super) fn charge_metadata(&self, bytes: u64) -> Result<()> {
+        self.metadata.charge(bytes)
+    }
+
+    /// Names and inodes that came with a handover count too, even past the limit.
+    pub(super) fn adopt_metadata(&self, bytes: u64) {
+        self.metadata.force(bytes);
+    }
+
+    /// Bytes of heap were given back.
+    pub(super) fn release_metadata(&self, bytes: u64) {
+        self.metadata.release(bytes);
+    }
+
+    /// Frames of content: the limit, and how many are left of it.
+    pub(super) fn frames(&self) -> (u64, u64) {
+        (self.frames.limit, self.frames.free())
+    }
+
+    /// Bytes of metadata: the limit, and how many are left of it.
+    pub(super) fn metadata(&self) -> (u64, u64) {
+        (self.metadata.limit, self.metadata.free())
+    }
+}

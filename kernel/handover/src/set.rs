@@ -1,0 +1,169 @@
+//! A set of frames as a bitmap: one bit a frame, so it takes 32 KiB for each GiB of memory, whatever the fragmentation.
+
+use crate::error::HandoverError;
+use alloc::vec::Vec;
+use frames::{Pfn, PfnRange};
+
+/// A set of frames within a span that is fixed when it is made.
+#[derive(Clone, Debug)]
+pub(crate) struct FrameSet {
+    span: PfnRange,
+    words: Vec<u64>,
+    len: u64,
+}
+
+impl FrameSet {
+    /// The empty set, for frames in `span`.
+    pub(crate) fn new(span: PfnRange) -> Result<Self, HandoverError> {
+        let words = usize::try_from(span.count.div_ceil(64)).map_err(|_| HandoverError::NoMemory)?;
+        let mut set = Self { span, words: Vec::new(), len: 0 };
+        set.words.try_reserve_exact(words).map_err(|_| HandoverError::NoMemory)?;
+        set.words.resize(words, 0);
+        Ok(set)
+    }
+
+    /// The span.
+    pub(crate) fn span(&self) -> PfnRange {
+        self.span
+    }
+
+    /// How many frames are in it.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Put all of `range` in. If a frame of it is outside the span or in the set already, nothing changes and this is
+    /// `false`.
+    #[must_use]
+    pub(crate) fn insert(&mut self, range: PfnRange) -> bool {
+        let Some((from, to)) = self.bits(range) else { return false };
+        if masks(from, to).any(|(word, mask)| self.words.get(word).is_none_or(|bits| bits & mask != 0)) {
+            return false;
+        }
+        for (word, mask) in masks(from, to) {
+            if let Some(bits) = self.words.get_mut(word) {
+                *bits |= mask;
+            }
+        }
+        self.len += range.count;
+        true
+    }
+
+    /// Whether all of `range` is in it.
+    pub(crate) fn covers(&self, range: PfnRange) -> bool {
+        self.bits(range).is_some_and(|(from, to)| {
+            masks(from, to).all(|(word, mask)| self.words.get(word).is_some_and(|bits| bits & mask == mask))
+        })
+    }
+
+    /// Whether some frame of `range` is in it.
+    pub(crate) fn overlaps(&self, range: PfnRange) -> bool {
+        let within = range.intersect(self.span);
+        self.bits(within).is_some_and(|(from, to)| {
+            masks(from, to).any(|(word, mask)| self.words.get(word).is_some_and(|bits| bits & mask != 0))
+        })
+    }
+
+    /// The bits of `range`, if it lies within the span.
+    fn bits(&self, range: PfnRange) -> Option<(u64, u64)> {
+        let end = range.start.get().checked_add(range.count)?;
+        let (low, high) = (self.span.start.get(), self.span.end().get());
+        (low <= range.start.get() && end <= high).then(|| (range.start.get() - low, end - low))
+    }
+
+    /// The set as ranges that neither touch nor overlap, in rising order.
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = PfnRange> + '_ {
+        let mut at = 0;
+        core::iter::from_fn(move || {
+            let start = self.find(at, true)?;
+            let end = self.find(start, false).unwrap_or(self.span.count);
+            at = end;
+            Some(PfnRange { start: self.span.start.offset(start), count: end - start })
+        })
+    }
+
+    /// The first bit from `from` on that is `value`.
+    fn find(&self, from: u64, value: bool) -> Option<u64> {
+        let mut word = usize::try_from(from / 64).ok()?;
+        let mut keep = u64::MAX << (from % 64);
+        loop {
+            let bits = *self.words.get(word)?;
+            let wanted = if value { bits } else { !bits } & keep;
+            if wanted != 0 {
+                let bit = word as u64 * 64 + u64::from(wanted.trailing_zeros());
+                return (bit < self.span.count).then_some(bit);
+            }
+            word += 1;
+            keep = u64::MAX;
+        }
+    }
+}
+
+/// The words that the bits `from..to` touch, each with a mask of those bits.
+fn masks(from: u64, to: u64) -> impl Iterator<Item = (usize, u64)> {
+    let mut at = from;
+    core::iter::from_fn(move || {
+        if at >= to {
+            return None;
+        }
+        let word = at / 64;
+        let end = to.min((word + 1) * 64);
+        let mask = (u64::MAX << (at % 64)) & (u64::MAX >> ((64 - end % 64) % 64));
+        at = end;
+        Some((word as usize, mask))
+    })
+}
+
+/// One frame as a range.
+pub(crate) fn single(pfn: Pfn) -> PfnRange {
+    PfnRange { start: pfn, count: 1 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeSet;
+    use proptest::prelude::*;
+
+    fn range(start: u64, count: u64) -> PfnRange {
+        PfnRange { start: Pfn::new(start), count }
+    }
+
+    #[test]
+    fn the_edges_of_the_span_and_of_numbers_hold() {
+        let mut set = FrameSet::new(range(100, 130)).unwrap();
+        assert!(!set.insert(range(99, 1)));
+        assert!(!set.insert(range(229, 2)));
+        assert!(!set.insert(range(u64::MAX, 2)));
+        assert!(!set.insert(range(150, u64::MAX)));
+        assert!(set.insert(range(100, 130)));
+        assert!(set.ranges().eq([range(100, 130)]));
+        assert_eq!(set.len(), 130);
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_a_set(inserts in prop::collection::vec((0_u64..400, 0_u64..90), 0..30)) {
+            let span = range(7, 333);
+            let mut set = FrameSet::new(span).unwrap();
+            let mut model = BTreeSet::new();
+            for (start, count) in inserts {
+                let mut all = start..start + count;
+                let fits = all.clone().all(|pfn| span.contains(Pfn::new(pfn)) && !model.contains(&pfn));
+                let fits = fits && (count > 0 || (7..=340).contains(&start));
+                let inside = all.clone().all(|pfn| model.contains(&pfn)) && (count > 0 || (7..=340).contains(&start));
+                prop_assert_eq!(set.covers(range(start, count)), inside);
+                prop_assert_eq!(set.overlaps(range(start, count)), all.clone().any(|pfn| model.contains(&pfn)));
+                prop_assert_eq!(set.insert(range(start, count)), fits);
+                if fits {
+                    model.extend(&mut all);
+                }
+            }
+            let ranges: Vec<_> = set.ranges().collect();
+            prop_assert!(ranges.windows(2).all(|pair| pair[0].end() < pair[1].start));
+            let listed: BTreeSet<u64> = ranges.iter().flat_map(|r| r.start.get()..r.end().get()).collect();
+            prop_assert_eq!(set.len(), listed.len() as u64);
+            prop_assert_eq!(listed, model);
+        }
+    }
+}

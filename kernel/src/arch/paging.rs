@@ -1,0 +1,158 @@
+//! The page tables in use: looking addresses up, taking single pages out, adding device registers.
+//!
+//! The boot stage made the tables: the kernel image with W^X, and all physical memory at [`WINDOW`], writable and not
+//! executable. Nothing is ever taken out of the window, so a frame that its owner can reach stays reachable. Tables are
+//! changed by one processor, with no interrupt handler that looks at them.
+
+use core::fmt;
+use frames::{Memory, PfnRange, PhysAddr, Zones};
+use x86_64::VirtAddr;
+use x86_64::structures::paging::mapper::{MapToError, TranslateResult, UnmapError};
+use x86_64::structures::paging::{
+    FrameAllocator, Mapper, OffsetPageTable, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB, Translate,
+};
+
+use super::cpu;
+
+/// Where all physical memory is mapped, from address 0 on.
+pub const WINDOW: u64 = 0xffff_8000_0000_0000;
+/// Where the window's addresses end: 64 TiB, more than any machine has. What the boot stage places on its own, such as
+/// the stack, lies beyond.
+pub const WINDOW_END: u64 = WINDOW + (1 << 46);
+
+/// Why a page table was not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PagingError {
+    /// The address is not canonical, or not the start of a page.
+    BadAddress(u64),
+    /// Nothing is mapped there.
+    NotMapped(u64),
+    /// Something is mapped there already.
+    InUse(u64),
+    /// The address lies in a large page, which is not split here.
+    LargePage(u64),
+    /// No frame for a page table.
+    NoMemory,
+}
+
+impl fmt::Display for PagingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadAddress(address) => write!(f, "{address:#x} is not the address of a page"),
+            Self::NotMapped(address) => write!(f, "{address:#x} is not mapped"),
+            Self::InUse(address) => write!(f, "{address:#x} is mapped already"),
+            Self::LargePage(address) => write!(f, "{address:#x} lies in a large page"),
+            Self::NoMemory => f.write_str("no frame for a page table"),
+        }
+    }
+}
+
+impl core::error::Error for PagingError {}
+
+/// The virtual address, in the window, of a physical one.
+pub fn window(physical: PhysAddr) -> Option<u64> {
+    let address = physical.as_u64();
+    (address < WINDOW_END - WINDOW).then_some(WINDOW + address)
+}
+
+/// The physical address of a virtual one: by subtraction in the window, by the page tables elsewhere.
+pub fn physical(address: u64) -> Option<PhysAddr> {
+    if in_window(address) {
+        return Some(PhysAddr::new(address - WINDOW));
+    }
+    look_up(address)
+}
+
+/// Whether anything is mapped at `address`.
+fn is_mapped(address: u64) -> bool {
+    look_up(address).is_some()
+}
+
+fn look_up(address: u64) -> Option<PhysAddr> {
+    let address = VirtAddr::try_new(address).ok()?;
+    with_tables(|tables| match tables.translate(address) {
+        TranslateResult::Mapped { frame, offset, .. } => {
+            Some(PhysAddr::new(frame.start_address().as_u64().checked_add(offset)?))
+        }
+        TranslateResult::NotMapped | TranslateResult::InvalidFrameAddress(_) => None,
+    })
+}
+
+/// Whether `address` lies in the window, where consecutive addresses are consecutive in physical memory too.
+pub fn in_window(address: u64) -> bool {
+    (WINDOW..WINDOW_END).contains(&address)
+}
+
+/// Takes the page at `address` out of the page tables; touching it faults from now on. The frame behind it is not freed.
+///
+/// # Errors
+/// If no 4 KiB page is mapped at `address`.
+pub fn unmap_page(address: u64) -> Result<(), PagingError> {
+    let page = page_at(address)?;
+    with_tables(|tables| match tables.unmap(page) {
+        Ok((_, flush)) => {
+            flush.flush();
+            Ok(())
+        }
+        Err(UnmapError::ParentEntryHugePage) => Err(PagingError::LargePage(address)),
+        Err(UnmapError::PageNotMapped | UnmapError::InvalidFrameAddress(_)) => Err(PagingError::NotMapped(address)),
+    })
+}
+
+/// Makes the window show device registers that the boot stage left out, past the caches. Pages that are mapped stay as
+/// they are; new page tables come from `memory` and stay in use for good.
+///
+/// # Errors
+/// If the frames are beyond the window, or there is no frame for a page table; what was mapped until then stays.
+pub fn show_registers(memory: &'static Memory, range: PfnRange) -> Result<(), PagingError> {
+    let flags =
+        PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE | PageTableFlags::NO_CACHE;
+    for index in 0..range.count {
+        let physical = range.start.offset(index).addr();
+        let address = window(physical).ok_or(PagingError::BadAddress(physical.as_u64()))?;
+        if is_mapped(address) {
+            continue;
+        }
+        let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(physical.as_u64()));
+        // SAFETY: nothing is mapped there, so no reference to it exists, and the window shows each frame at one address
+        // only. Registers are no memory that anybody owns.
+        let mapped = with_tables(|tables| unsafe {
+            tables.map_to(page_at(address)?, frame, flags, &mut TableFrames(memory)).map_err(|error| match error {
+                MapToError::FrameAllocationFailed => PagingError::NoMemory,
+                MapToError::ParentEntryHugePage => PagingError::LargePage(address),
+                MapToError::PageAlreadyMapped(_) => PagingError::InUse(address),
+            })
+        });
+        mapped?.flush();
+    }
+    Ok(())
+}
+
+fn page_at(address: u64) -> Result<Page<Size4KiB>, PagingError> {
+    VirtAddr::try_new(address)
+        .ok()
+        .and_then(|address| Page::from_start_address(address).ok())
+        .ok_or(PagingError::BadAddress(address))
+}
+
+/// Runs `f` on the tables that are in use.
+fn with_tables<R>(f: impl FnOnce(&mut OffsetPageTable<'_>) -> R) -> R {
+    let root = WINDOW + cpu::page_table_root();
+    // SAFETY: CR3 names a valid top-level table, the window maps it (the boot stage's contract), and this module holds
+    // the only code that changes tables; it runs on one processor and does not call itself.
+    let mut tables = unsafe { OffsetPageTable::new(&mut *(root as *mut PageTable), VirtAddr::new(WINDOW)) };
+    f(&mut tables)
+}
+
+/// Frames for page tables. They belong to the tables from then on, and die with this kernel.
+struct TableFrames(&'static Memory);
+
+// SAFETY: each frame comes out of the allocator, so nobody else has it, and it is leaked, so nobody else ever will.
+unsafe impl FrameAllocator<Size4KiB> for TableFrames {
+    fn allocate_frame(&mut self) -> Option<PhysFrame> {
+        let frame = self.0.allocate(Zones::Ephemeral)?;
+        let address = frame.pfn().addr().as_u64();
+        core::mem::forget(frame);
+        Some(PhysFrame::containing_address(x86_64::PhysAddr::new(address)))
+    }
+}

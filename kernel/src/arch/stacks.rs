@@ -1,0 +1,96 @@
+//! Every stack of the kernel, and the hole beneath it.
+//!
+//! The boot stage made the kernel stack, with an unmapped page under it. The stacks here are for traps that must not
+//! run on the stack they interrupted; they lie in `.bss`, each on top of a page that [`guard`] takes out of the page
+//! tables. A page fault in one of those holes is a stack overflow and is reported as such; a backtrace follows frame
+//! pointers only while they stay inside one of these ranges.
+
+use core::cell::UnsafeCell;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::paging::{self, PagingError};
+
+const PAGE: usize = 4096;
+/// Enough for a panic that formats its message in a build that is hardly optimised.
+const TRAP_STACK: usize = 4 * PAGE;
+
+/// A stack in `.bss` whose lowest page becomes the hole under it.
+#[repr(C, align(4096))]
+struct GuardedStack {
+    guard: [u8; PAGE],
+    stack: UnsafeCell<[u8; TRAP_STACK]>,
+}
+
+// SAFETY: the bytes are never touched from Rust code; the processor uses them as a stack, one trap at a time.
+unsafe impl Sync for GuardedStack {}
+
+impl GuardedStack {
+    const fn new() -> Self {
+        Self { guard: [0; PAGE], stack: UnsafeCell::new([0; TRAP_STACK]) }
+    }
+
+    fn range(&self) -> Range<u64> {
+        let bottom = self.stack.get() as u64;
+        bottom..bottom + TRAP_STACK as u64
+    }
+}
+
+/// Traps that get a stack of their own, in the order of the interrupt stack table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrapStack {
+    /// Page faults, because the fault may be the interrupted stack's overflow.
+    PageFault = 0,
+    /// Double faults, because whatever failed first may have been a stack.
+    DoubleFault = 1,
+    /// NMI and machine check, because they come at any instruction.
+    Urgent = 2,
+}
+
+const NAMES: [&str; 3] = ["page-fault stack", "double-fault stack", "NMI stack"];
+static TRAP_STACKS: [GuardedStack; 3] = [const { GuardedStack::new() }; 3];
+
+/// Bottom and top of the kernel stack, as the boot stage gave them.
+static KERNEL_BOTTOM: AtomicU64 = AtomicU64::new(0);
+static KERNEL_TOP: AtomicU64 = AtomicU64::new(0);
+
+impl TrapStack {
+    /// All of them.
+    pub const ALL: [TrapStack; 3] = [Self::PageFault, Self::DoubleFault, Self::Urgent];
+
+    /// Where the processor starts pushing.
+    pub fn top(self) -> u64 {
+        TRAP_STACKS[self as usize].range().end
+    }
+}
+
+/// Notes where the boot stage put the stack we run on, and unmaps the page under each trap stack.
+///
+/// # Errors
+/// If a page cannot be unmapped, because the boot stage mapped `.bss` in larger ones.
+pub fn init(bottom: u64, len: u64) -> Result<(), PagingError> {
+    KERNEL_BOTTOM.store(bottom, Ordering::Relaxed);
+    KERNEL_TOP.store(bottom.saturating_add(len), Ordering::Relaxed);
+    TRAP_STACKS.iter().try_for_each(|stack| paging::unmap_page(stack.guard.as_ptr() as u64))
+}
+
+/// Every stack, with its name and range.
+fn all() -> impl Iterator<Item = (&'static str, Range<u64>)> {
+    let kernel = KERNEL_BOTTOM.load(Ordering::Relaxed)..KERNEL_TOP.load(Ordering::Relaxed);
+    core::iter::once(("kernel stack", kernel)).chain(NAMES.into_iter().zip(TRAP_STACKS.iter().map(GuardedStack::range)))
+}
+
+/// The stack that holds `address`.
+pub fn containing(address: u64) -> Option<Range<u64>> {
+    all().map(|(_, range)| range).find(|range| range.contains(&address))
+}
+
+/// The name of the stack whose guard page holds `address`.
+pub fn guarded_by(address: u64) -> Option<&'static str> {
+    all()
+        .find(|(_, range)| {
+            let guard = range.start.saturating_sub(PAGE as u64)..range.start;
+            guard.contains(&address)
+        })
+        .map(|(name, _)| name)
+}

@@ -1,0 +1,327 @@
+//! Measurements, in ticks of the time-stamp counter. Under `-icount shift=0` a tick is an instruction, and every figure
+//! repeats to the instruction.
+//!
+//! What is measured runs alone: one processor, no timer interrupt, everything warm. What has to be set up or taken down between
+//! two operations is outside the count.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::hint::black_box;
+
+use cache::PageCache;
+use cleancache::{Cleancache, Config, FileId, Interchange, PoolConfig, PoolId, Stored};
+use frames::{FRAME_SIZE, Frame, Pfn, Zones};
+use fs::Error;
+use fs::filesystem::FileType;
+use fs::vfs::File;
+use prompt::options::Args;
+use protocol::event;
+
+use crate::arch::tsc;
+use crate::shell::failure::At;
+use crate::shell::walk::{Step, Walk};
+use crate::shell::{Failure, Outcome, Session};
+use crate::console;
+
+/// A measurement.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    /// Whether `bench` without names does it.
+    usual: bool,
+    run: fn(&mut Session<'_>) -> Outcome<Count>,
+}
+
+/// What came out: the cost of an operation is the quotient.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    ticks: u64,
+    operations: u64,
+}
+
+impl Count {
+    /// Adds what `work` costs, which is `operations` operations.
+    fn add<T>(&mut self, operations: usize, work: impl FnOnce() -> T) -> T {
+        let start = tsc::now();
+        let result = work();
+        self.ticks += tsc::now().wrapping_sub(start);
+        self.operations += operations as u64;
+        result
+    }
+}
+
+/// All of them.
+const BENCHES: [Bench; 10] = [
+    Bench { name: "cache-hit", about: "read 4 KiB of a file on disk that the page cache holds", usual: true, run: cache_hit },
+    Bench { name: "cleancache-store", about: "store a page", usual: true, run: cleancache_store },
+    Bench { name: "cleancache-restore", about: "restore a page", usual: true, run: cleancache_restore },
+    Bench { name: "cleancache-invalidate", about: "drop a page", usual: true, run: cleancache_invalidate },
+    Bench { name: "cleancache-take-back", about: "take a frame back with a page in it", usual: true, run: cleancache_take_back },
+    Bench { name: "tmpfs-write", about: "overwrite 4 KiB", usual: true, run: tmpfs_write },
+    Bench { name: "tmpfs-append", about: "append 4 KiB", usual: true, run: tmpfs_append },
+    Bench { name: "tmpfs-read", about: "read 4 KiB", usual: true, run: tmpfs_read },
+    Bench { name: "frame", about: "allocate a frame and free it", usual: true, run: frame },
+    Bench {
+        name: "first-byte",
+        about: "since the kexec began, once a byte of a tmpfs file is read; type `kexec; bench first-byte`",
+        usual: false,
+        run: first_byte,
+    },
+];
+
+/// Operations of a measurement, and how many of them are done in one go where something has to be set up in between.
+const OPERATIONS: usize = 2048;
+const BATCH: usize = 256;
+/// Operations before the count begins.
+const WARM_UP: usize = 64;
+
+/// The file that the tmpfs measurements write.
+const SCRATCH_FILE: &[u8] = b"/tmp/.bench";
+
+/// `bench [-l] [NAME...]`
+pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "l")?;
+    if args.has('l') {
+        for Bench { name, about, .. } in &BENCHES {
+            session.out.print(format_args!("{name:22} {about}\n"));
+        }
+        return Ok(());
+    }
+    session.out.print(format_args!("{:22} {:>16} {:>12}\n", "", "per operation", "operations"));
+    let usual: Vec<&[u8]>;
+    let names = if args.operands.is_empty() {
+        usual = BENCHES.iter().filter(|bench| bench.usual).map(|bench| bench.name.as_bytes()).collect();
+        &usual
+    } else {
+        &args.operands
+    };
+    session.each(names, |session, name| {
+        let bench = BENCHES.iter().find(|bench| bench.name.as_bytes() == name);
+        let bench = bench.ok_or_else(|| Failure::other(name, "no such measurement (`bench -l` lists them)"))?;
+        let count = (bench.run)(session)?;
+        report(session, bench.name, count);
+        Ok(())
+    })
+}
+
+fn report(session: &mut Session<'_>, name: &str, count: Count) {
+    let Count { ticks, operations } = count;
+    let tenths = ticks.saturating_mul(10) / operations.max(1);
+    session.out.print(format_args!("{name:22} {:>14}.{} {operations:>12}\n", tenths / 10, tenths % 10));
+    session.out.flush();
+    console::event(event::BENCH, |bench| {
+        bench.field("name", name).field("instructions", ticks).field("ops", operations)
+    });
+}
+
+fn cache_hit(session: &mut Session<'_>) -> Outcome<Count> {
+    let (path, mut file) = file_of_a_page(session, b"/disk")?;
+    let mut page = [0; FRAME_SIZE];
+    let mut read = |operations: usize| {
+        (0..operations).try_for_each(|_| file.read_at(0, black_box(&mut page)).map(drop)).at(&path)
+    };
+    read(WARM_UP)?;
+    let mut count = Count::default();
+    count.add(OPERATIONS, || read(OPERATIONS))?;
+    Ok(count)
+}
+
+/// The first file of at least a page in a tree.
+fn file_of_a_page(session: &Session<'_>, root: &[u8]) -> Outcome<(Vec<u8>, File)> {
+    let mut walk = Walk::new(session, root, true)?;
+    while let Some(step) = walk.step(session)? {
+        if step == Step::Node(FileType::Regular) && session.stat(walk.path())?.size >= FRAME_SIZE as u64 {
+            return Ok((walk.path().to_vec(), session.open(walk.path())?));
+        }
+    }
+    Err(Failure::other(root, "there is no file of 4 KiB or more"))
+}
+
+/// A cleancache of its own, with frames of its own, so that nothing of the real one is lost.
+struct Stand {
+    cleancache: Cleancache,
+    pool: PoolId,
+    file: FileId,
+    donated: Vec<Pfn>,
+    /// The page that goes in and out.
+    page: Option<Frame>,
+}
+
+impl Stand {
+    fn new(session: &Session<'_>) -> Outcome<Self> {
+        let no_memory = |_| Failure::File { path: b"cleancache".to_vec(), error: Error::NoMemory };
+        let cache: &Arc<PageCache> = &session.system.cache;
+        let cleancache = Cleancache::new(session.system.memory, Config::default());
+        let pool = cleancache.register_pool(PoolConfig {
+            name: "bench".into(),
+            interchange: Interchange::Fixed,
+            scrub: false,
+        });
+        let mut donated = Vec::with_capacity(BATCH);
+        for _ in 0..BATCH {
+            let frame = cache.allocate(Zones::Ephemeral).map_err(no_memory)?;
+            donated.push(frame.pfn());
+            donate(&cleancache, pool, frame)?;
+        }
+        let filesystem = cleancache.add_fs("bench");
+        let file = cleancache.add_file(filesystem).map_err(|error| Failure::other("cleancache", error))?;
+        let mut page = cache.allocate(Zones::Ephemeral).map_err(no_memory)?;
+        page.zero();
+        Ok(Self { cleancache, pool, file, donated, page: Some(page) })
+    }
+
+    /// Stores pages `0..BATCH`.
+    fn store(&mut self) -> Outcome {
+        for index in 0..BATCH as u32 {
+            let Some(page) = self.page.take() else { break };
+            let (stored, page) = self.cleancache.store(self.file, index, page, true);
+            self.page = Some(page);
+            if stored != Stored::Inserted {
+                return Err(Failure::other("cleancache", format_args!("page {index}: {stored:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores pages `0..BATCH`.
+    fn restore(&mut self) -> Outcome {
+        let Some(page) = &mut self.page else { return Ok(()) };
+        for index in 0..BATCH as u32 {
+            if !self.cleancache.restore(self.file, index, page) {
+                return Err(Failure::other("cleancache", format_args!("page {index} is lost")));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn donate(cleancache: &Cleancache, pool: PoolId, frame: Frame) -> Outcome {
+    cleancache.donate(pool, frame).map_err(|(error, _)| Failure::other("cleancache", error))
+}
+
+/// Measures batches of pages that are stored and then leave again; `operation` adds to the count what it wants counted.
+fn with_stored_pages(
+    session: &mut Session<'_>,
+    mut operation: impl FnMut(&mut Stand, &mut Count) -> Outcome,
+) -> Outcome<Count> {
+    let mut stand = Stand::new(session)?;
+    stand.store()?;
+    stand.restore()?;
+    let mut count = Count::default();
+    for _ in 0..OPERATIONS / BATCH {
+        session.check()?;
+        operation(&mut stand, &mut count)?;
+    }
+    Ok(count)
+}
+
+fn cleancache_store(session: &mut Session<'_>) -> Outcome<Count> {
+    with_stored_pages(session, |stand, count| {
+        count.add(BATCH, || stand.store())?;
+        stand.restore()
+    })
+}
+
+fn cleancache_restore(session: &mut Session<'_>) -> Outcome<Count> {
+    with_stored_pages(session, |stand, count| {
+        stand.store()?;
+        count.add(BATCH, || stand.restore())
+    })
+}
+
+fn cleancache_invalidate(session: &mut Session<'_>) -> Outcome<Count> {
+    with_stored_pages(session, |stand, count| {
+        stand.store()?;
+        let Stand { cleancache, file, .. } = stand;
+        count.add(BATCH, || (0..BATCH as u32).for_each(|index| cleancache.invalidate(*file, index)));
+        Ok(())
+    })
+}
+
+fn cleancache_take_back(session: &mut Session<'_>) -> Outcome<Count> {
+    let mut taken = Vec::with_capacity(BATCH);
+    with_stored_pages(session, |stand, count| {
+        stand.store()?;
+        let Stand { cleancache, pool, donated, .. } = stand;
+        count.add(BATCH, || {
+            taken.extend(donated.iter().filter_map(|&pfn| cleancache.take_back(*pool, pfn).ok()));
+        });
+        if taken.len() < BATCH {
+            return Err(Failure::other("cleancache", "a donated frame was not given back"));
+        }
+        taken.drain(..).try_for_each(|frame| donate(cleancache, *pool, frame))
+    })
+}
+
+/// Measures something with a fresh file of one page in the tmpfs.
+fn with_scratch_file(
+    session: &mut Session<'_>,
+    operation: impl FnOnce(&mut File, &mut [u8], &mut Count) -> Result<(), Error>,
+) -> Outcome<Count> {
+    let mut count = Count::default();
+    let mut page = [0x5a; FRAME_SIZE];
+    let mut file = session.create(SCRATCH_FILE, 0o600, true)?;
+    let outcome = file.write_at(0, &page).and_then(|_| operation(&mut file, &mut page, &mut count));
+    drop(file);
+    session.unlink(SCRATCH_FILE)?;
+    outcome.at(SCRATCH_FILE)?;
+    Ok(count)
+}
+
+fn tmpfs_write(session: &mut Session<'_>) -> Outcome<Count> {
+    with_scratch_file(session, |file, page, count| {
+        let mut write = |operations| (0..operations).try_for_each(|_| file.write_at(0, black_box(page)).map(drop));
+        write(WARM_UP)?;
+        count.add(OPERATIONS, || write(OPERATIONS))
+    })
+}
+
+fn tmpfs_append(session: &mut Session<'_>) -> Outcome<Count> {
+    with_scratch_file(session, |file, page, count| {
+        (0..OPERATIONS / BATCH).try_for_each(|_| {
+            file.truncate(0)?;
+            count.add(BATCH, || {
+                let mut positions = (0..BATCH as u64).map(|index| index * FRAME_SIZE as u64);
+                positions.try_for_each(|position| file.write_at(position, black_box(page)).map(drop))
+            })
+        })
+    })
+}
+
+fn tmpfs_read(session: &mut Session<'_>) -> Outcome<Count> {
+    with_scratch_file(session, |file, page, count| {
+        let mut read = |operations| (0..operations).try_for_each(|_| file.read_at(0, black_box(page)).map(drop));
+        read(WARM_UP)?;
+        count.add(OPERATIONS, || read(OPERATIONS))
+    })
+}
+
+fn frame(session: &mut Session<'_>) -> Outcome<Count> {
+    let memory = session.system.memory;
+    let pair = |operations| (0..operations).for_each(|_| drop(black_box(memory.allocate(Zones::Ephemeral))));
+    pair(WARM_UP);
+    let mut count = Count::default();
+    count.add(OPERATIONS, || pair(OPERATIONS));
+    Ok(count)
+}
+
+/// From the beginning of the kexec that started this kernel to now, with a byte of a file read that crossed it.
+fn first_byte(session: &mut Session<'_>) -> Outcome<Count> {
+    let began = session.system.machine.parcel.exec_tsc;
+    if began == 0 {
+        return Err(Failure::other("first-byte", "this kernel was not started by a kexec"));
+    }
+    let mut walk = Walk::new(session, b"/tmp", true)?;
+    while let Some(step) = walk.step(session)? {
+        if step != Step::Node(FileType::Regular) {
+            continue;
+        }
+        let mut byte = [0];
+        if session.open(walk.path())?.read_at(0, &mut byte).at(walk.path())? == 1 {
+            let ticks = tsc::now().wrapping_sub(began);
+            black_box(byte);
+            return Ok(Count { ticks, operations: 1 });
+        }
+    }
+    Err(Failure::other("/tmp", "there is no file with a byte in it"))
+}

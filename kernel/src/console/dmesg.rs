@@ -1,0 +1,53 @@
+//! The latest lines of the log, kept in memory for `dmesg`: a ring of fixed size that forgets the oldest bytes.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Bytes kept: some 250 lines.
+const CAPACITY: usize = 16 * 1024;
+
+/// The ring. `written` counts every byte ever put in, so the newest lies before `written % CAPACITY`.
+pub struct Ring {
+    bytes: [u8; CAPACITY],
+    written: usize,
+}
+
+impl Ring {
+    /// A ring with nothing in it.
+    pub(super) const fn new() -> Self {
+        Self { bytes: [0; CAPACITY], written: 0 }
+    }
+
+    /// The bytes kept, oldest first, in the two parts that the ring's end cuts them into.
+    fn parts(&self) -> (&[u8], &[u8]) {
+        let (newer, older) = self.bytes.split_at(self.written % CAPACITY);
+        if self.written < CAPACITY { (&[], newer) } else { (older, newer) }
+    }
+}
+
+impl fmt::Write for Ring {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for &byte in text.as_bytes() {
+            if let Some(slot) = self.bytes.get_mut(self.written % CAPACITY) {
+                *slot = byte;
+            }
+            self.written += 1;
+        }
+        Ok(())
+    }
+}
+
+/// A copy of the log as it stands, whole lines only. `None` if there is no memory for the copy.
+pub fn snapshot() -> Option<Vec<u8>> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(CAPACITY).ok()?;
+    let console = super::lock();
+    let (older, newer) = console.log.parts();
+    copy.extend_from_slice(older);
+    copy.extend_from_slice(newer);
+    if console.log.written > CAPACITY {
+        let first_line = copy.iter().position(|&byte| byte == b'\n').map_or(copy.len(), |end| end + 1);
+        copy.drain(..first_line);
+    }
+    Some(copy)
+}

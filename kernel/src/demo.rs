@@ -1,0 +1,250 @@
+//! The whole story in half a minute: a tree too big for memory, what cleancache saves, a take-back, a kexec, the same tmpfs.
+//!
+//! It is told twice over: the first kernel tells it up to the kexec and leaves `demo continue ...` as the rest of the command line
+//! ([`resume`]), which the next kernel carries out.
+
+use alloc::format;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+use frames::FRAME_SIZE;
+use fs::Error;
+use fs::block::SECTOR_SIZE;
+use fs::filesystem::FileType;
+use prompt::options::{Args, UsageError};
+use prompt::size::{Human, parse_number};
+use prompt::text::Shown;
+use sha2::{Digest, Sha256};
+
+use crate::shell::failure::At;
+use crate::shell::files::write_all;
+use crate::shell::sums::sum_file;
+use crate::shell::walk::{Step, Walk};
+use crate::shell::{Failure, Outcome, Session, machine, resume};
+use crate::time;
+
+/// Where the story's own files lie.
+const DIRECTORY: &[u8] = b"/tmp/demo";
+/// How many there are, and how long the longest is.
+const FILES: usize = 24;
+const LONGEST: usize = 512 * 1024;
+
+/// Never more than this is read from the disk at a time, whatever the machine's size: the story is to take half a minute, under
+/// emulation.
+const MOST_READ: u64 = 160 << 20;
+
+/// `demo`, or what the kernel before this one left to do of it: `demo continue DIGEST FILES`.
+pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "")?;
+    match args.operands.as_slice() {
+        [] => first_half(session),
+        [b"continue", digest, files] => {
+            let files = parse_number(files).map_err(|_| Failure::invalid("number of files", files))?;
+            second_half(session, digest, files)
+        }
+        [extra, ..] => Err(UsageError::Extra(extra.to_vec()).into()),
+    }
+}
+
+fn first_half(session: &mut Session<'_>) -> Outcome {
+    let began = time::uptime();
+    let room = tell_memory(session);
+    match disk_part(session, room) {
+        Err(Failure::Said) => {}
+        told => told?,
+    }
+    let sum = tell_tmpfs(session)?;
+    say(session, format_args!(""));
+    let so_far = Seconds(time::uptime().saturating_sub(began));
+    say(session, format_args!("4. Kexec, {so_far} into the story: this kernel ends and another begins."));
+    let mut rest = session.rest().clone();
+    let next = format!("demo continue {} {};", sum.digest, sum.files);
+    rest.line = [next.as_bytes(), &rest.line].concat();
+    resume::leave(session, &rest)?;
+    machine::go(session, None)
+}
+
+fn second_half(session: &mut Session<'_>, digest: &[u8], files: u64) -> Outcome {
+    let generation = &session.system.generation;
+    let (number, downtime) = (generation.number, generation.downtime());
+    say(session, format_args!("   This is generation {number}. From the last instruction before to the first shell after:"));
+    say(session, format_args!("   {}.", Seconds(downtime)));
+    let sum = sum_tree(session, DIRECTORY, u64::MAX)?;
+    let same = format!("{}", sum.digest).as_bytes() == digest && sum.files == files;
+    say(session, format_args!("   {} has {} files, sum {}", Shown(DIRECTORY), sum.files, sum.digest));
+    if !same {
+        return Err(Failure::other(DIRECTORY, "is not what the kernel before wrote"));
+    }
+    say(session, format_args!("   the same as before. State was held over."));
+    Ok(())
+}
+
+/// What the story needs to know of memory, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    cacheable: u64,
+    donated: u64,
+}
+
+fn tell_memory(session: &mut Session<'_>) -> Room {
+    let system = session.system;
+    let stats = system.memory.stats();
+    let pages = stats.free_scratch + stats.free_normal + system.cache.stats().pages();
+    let donated = system.cleancache.pool_stats().iter().map(|pool| pool.donated).sum::<u64>();
+    let room = Room { cacheable: bytes_of(pages), donated: bytes_of(donated) };
+    say(session, format_args!("1. Memory"));
+    let (cacheable, donated) = (Human(room.cacheable), Human(room.donated));
+    say(session, format_args!("   {cacheable} can hold pages of files, and {donated} more are lent by the host,"));
+    say(session, format_args!("   which may take them back at any moment: that is where cleancache keeps evicted pages."));
+    room
+}
+
+/// Reads the same part of the disk three times: cold, warm, and after some donated frames are gone.
+fn disk_part(session: &mut Session<'_>, room: Room) -> Outcome {
+    say(session, format_args!(""));
+    say(session, format_args!("2. A tree that memory is too small for"));
+    let Some(disk) = session.system.disk.clone() else {
+        say(session, format_args!("   There is no disk, so this part is left out (xtask run --disk DIR brings one)."));
+        return Err(Failure::Said);
+    };
+    // More than memory holds, but not more than memory and cleancache hold together: of a longer tree, read again and again from
+    // its start, every page would be gone just before it is wanted.
+    let most = (room.cacheable + room.donated * 3 / 4).min(MOST_READ);
+    let mut told: Option<TreeSum> = None;
+    for pass in ["first", "second", "third"] {
+        if pass == "third" && !tell_take_back(session, room)? {
+            return Ok(());
+        }
+        let (before, restored) = (disk.stats().sectors_read, session.system.cache.stats().restored);
+        let began = time::uptime();
+        let sum = sum_tree(session, b"/disk", most)?;
+        let took = Seconds(time::uptime().saturating_sub(began));
+        let read = Human((disk.stats().sectors_read - before) * SECTOR_SIZE as u64);
+        let restored = session.system.cache.stats().restored - restored;
+        let first = *told.get_or_insert(sum);
+        if pass == "first" {
+            say(session, format_args!("   /disk: {} files, {}", sum.files, Human(sum.bytes)));
+            if sum.bytes <= room.cacheable {
+                say(session, format_args!("   That fits into memory, so there is little to see; a larger disk shows more."));
+            }
+        }
+        let saved = Human(bytes_of(restored));
+        say(session, format_args!("   {pass} reading: {read} from disk, {saved} from cleancache, {took}"));
+        if sum != first {
+            return Err(Failure::other("/disk", format_args!("sum {} is not {}", sum.digest, first.digest)));
+        }
+        say(session, format_args!("     sum {}{}", sum.digest, if pass == "first" { "" } else { ", the same" }));
+    }
+    Ok(())
+}
+
+/// Takes half of the donated frames away; says whether there were any.
+fn tell_take_back(session: &mut Session<'_>, room: Room) -> Outcome<bool> {
+    let wanted = room.donated / 2 / FRAME_SIZE as u64;
+    if wanted == 0 {
+        return Ok(false);
+    }
+    let began = time::uptime();
+    let taken = session.system.take_back(wanted);
+    let took = Seconds(time::uptime().saturating_sub(began));
+    let (frames, used) = (taken.frames(), taken.used);
+    say(session, format_args!("   The host wants {} back: {frames} frames, {used} of them with a page, {took}.", Human(bytes_of(wanted))));
+    Ok(true)
+}
+
+fn tell_tmpfs(session: &mut Session<'_>) -> Outcome<TreeSum> {
+    say(session, format_args!(""));
+    say(session, format_args!("3. Files in memory"));
+    write_files(session)?;
+    let sum = sum_tree(session, DIRECTORY, u64::MAX)?;
+    say(session, format_args!("   {}: {} files, {}, sum {}", Shown(DIRECTORY), sum.files, Human(sum.bytes), sum.digest));
+    Ok(sum)
+}
+
+/// Writes files with content that nobody could guess, and of all lengths up to the longest.
+fn write_files(session: &mut Session<'_>) -> Outcome {
+    match session.mkdir(DIRECTORY, 0o755) {
+        Err(Failure::File { error: Error::Exists, .. }) => {}
+        made => made?,
+    }
+    let mut content = crate::shell::content::buffer(LONGEST).at(DIRECTORY)?;
+    let mut state = time::now().as_nanos() as u64 | 1;
+    for number in 0..FILES {
+        session.check()?;
+        let length = LONGEST * (number + 1) / FILES - number;
+        let part = content.get_mut(..length).unwrap_or_default();
+        for chunk in part.chunks_mut(8) {
+            // xorshift64 (G. Marsaglia, Xorshift RNGs, 2003).
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            for (byte, random) in chunk.iter_mut().zip(state.to_le_bytes()) {
+                *byte = random;
+            }
+        }
+        let path = [DIRECTORY, format!("/file-{number:02}").as_bytes()].concat();
+        let mut file = session.create(&path, 0o644, true)?;
+        write_all(&mut file, 0, part).at(&path)?;
+    }
+    Ok(())
+}
+
+/// One sum over many files: that of the lines that `sha256sum -r` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct TreeSum {
+    files: u64,
+    bytes: u64,
+    digest: Short,
+}
+
+/// The first 64 bits of a SHA-256 sum, which is enough to see that nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Short([u8; 8]);
+
+impl fmt::Display for Short {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+/// Sums the files of a tree, in order, up to `most` bytes.
+fn sum_tree(session: &mut Session<'_>, root: &[u8], most: u64) -> Outcome<TreeSum> {
+    let mut walk = Walk::new(session, root, true)?;
+    let mut all = Sha256::new();
+    let (mut files, mut bytes) = (0, 0);
+    while bytes < most && let Some(step) = walk.step(session)? {
+        if step == Step::Node(FileType::Regular) {
+            let sum = sum_file(session, walk.path(), most - bytes)?;
+            all.update(format!("{}  ", sum.digest));
+            all.update(walk.path());
+            all.update(b"\n");
+            files += 1;
+            bytes += sum.bytes;
+        }
+    }
+    let digest: [u8; 32] = all.finalize().into();
+    Ok(TreeSum { files, bytes, digest: Short(*digest.first_chunk().unwrap_or(&[0; 8])) })
+}
+
+fn say(session: &mut Session<'_>, line: fmt::Arguments<'_>) {
+    session.out.print(format_args!("{line}\n"));
+}
+
+fn bytes_of(frames: u64) -> u64 {
+    frames.saturating_mul(FRAME_SIZE as u64)
+}
+
+/// A length of time, in the unit that suits it.
+struct Seconds(Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let micros = self.0.as_micros();
+        match micros {
+            0..10_000 => write!(f, "{micros} us"),
+            10_000..1_000_000 => write!(f, "{} ms", micros / 1_000),
+            _ => write!(f, "{}.{} s", micros / 1_000_000, micros / 100_000 % 10),
+        }
+    }
+}

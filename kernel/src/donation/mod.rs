@@ -1,0 +1,3 @@
+//! Donors: who lends frames to cleancache, and takes them back. One file for each.
+
+pub mod carve_out;

@@ -1,0 +1,7 @@
+//! The devices: serial port, clock chip, PCI, virtio. Each file knows the registers of one device and nothing above it.
+
+pub mod debug_exit;
+pub mod pci;
+pub mod rtc;
+pub mod uart;
+pub mod virtio;

@@ -1,0 +1,70 @@
+//! PCI configuration space through the ports of the old mechanism, and the list of what is plugged in.
+//!
+//! Firmware (SeaBIOS on q35) has numbered the buses and assigned the addresses before the boot stage ran; this only reads
+//! them. A machine without PCI (microvm) answers every read with ones.
+
+use alloc::vec::Vec;
+use virtio_drivers::transport::pci::bus::{
+    ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType, PciRoot,
+};
+use x86_64::instructions::port::Port;
+
+/// Offset of the bus numbers in a bridge's header: primary, secondary, subordinate, latency.
+const BRIDGE_BUSES: u8 = 0x18;
+
+/// Configuration access mechanism 1 (PCI Local Bus specification 3.0, 3.2.2.3.2): an address port and a data port.
+#[derive(Debug)]
+pub struct ConfigPorts(());
+
+/// The machine's PCI root. There is one pair of ports, so there is one root: `find` makes it and gives it away.
+pub type Root = PciRoot<ConfigPorts>;
+
+fn select(function: DeviceFunction, register: u8) {
+    let address = 1 << 31
+        | u32::from(function.bus) << 16
+        | u32::from(function.device & 31) << 11
+        | u32::from(function.function & 7) << 8
+        | u32::from(register & !3);
+    // SAFETY: writing the address port only chooses which register the data port shows.
+    unsafe { Port::<u32>::new(0xcf8).write(address) };
+}
+
+impl ConfigurationAccess for ConfigPorts {
+    fn read_word(&self, function: DeviceFunction, register: u8) -> u32 {
+        select(function, register);
+        // SAFETY: configuration reads have no side effect on the registers that the callers use.
+        unsafe { Port::new(0xcfc).read() }
+    }
+
+    fn write_word(&mut self, function: DeviceFunction, register: u8, data: u32) {
+        select(function, register);
+        // SAFETY: the callers size address registers, with decoding off, and set the command register.
+        unsafe { Port::new(0xcfc).write(data) };
+    }
+
+    unsafe fn unsafe_clone(&self) -> Self {
+        Self(())
+    }
+}
+
+/// Every function on bus 0 and behind the bridges found there, bus by bus.
+pub fn find() -> (Root, Vec<(DeviceFunction, DeviceFunctionInfo)>) {
+    let root = Root::new(ConfigPorts(()));
+    let mut found = Vec::new();
+    let mut seen = [false; 256];
+    let mut to_visit = Vec::from([0_u8]);
+    // Each bus is visited once, whatever the bridges claim to lead to, so this ends.
+    while let Some(bus) = to_visit.pop() {
+        if core::mem::replace(&mut seen[usize::from(bus)], true) {
+            continue;
+        }
+        for (function, info) in root.enumerate_bus(bus) {
+            if info.header_type == HeaderType::PciPciBridge {
+                let [_, secondary, ..] = ConfigPorts(()).read_word(function, BRIDGE_BUSES).to_le_bytes();
+                to_visit.push(secondary);
+            }
+            found.push((function, info));
+        }
+    }
+    (root, found)
+}

@@ -1,0 +1,180 @@
+//! A bootable file, read into memory and ready to be moved to where it wants to be.
+
+use super::moves::{Moves, OutOfFrames, allocate_zeroed};
+use super::prepare::room_for_image;
+use bootproto::image::{BootImage, ImageError, ParseError, Segment};
+use bootproto::{PAGE_SIZE, Span};
+use core::fmt;
+use frames::{Frame, Memory};
+
+/// A file that was read, checked and staged.
+#[derive(Debug)]
+pub struct Image {
+    pub(super) entry: u32,
+    pub(super) extent: Span,
+    pub(super) moves: Moves,
+    sealed: bool,
+}
+
+/// Why a file was not loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadError<E> {
+    /// The file cannot be booted.
+    Image(ImageError),
+    /// The file cannot be read.
+    Read(E),
+    /// There is no memory to hold it.
+    OutOfMemory,
+}
+
+impl<E: fmt::Display> fmt::Display for LoadError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LoadError::Image(error) => error.fmt(f),
+            LoadError::Read(error) => error.fmt(f),
+            LoadError::OutOfMemory => OutOfFrames.fmt(f),
+        }
+    }
+}
+
+impl<E> From<ParseError<LoadError<E>>> for LoadError<E> {
+    fn from(error: ParseError<LoadError<E>>) -> Self {
+        match error {
+            ParseError::Image(error) => LoadError::Image(error),
+            ParseError::Read(error) => error,
+        }
+    }
+}
+
+impl<E> From<OutOfFrames> for LoadError<E> {
+    fn from(_: OutOfFrames) -> Self {
+        LoadError::OutOfMemory
+    }
+}
+
+impl Image {
+    /// Reads a file of `size` bytes, checks that it can be booted in `scratch`, and stages it in frames outside.
+    ///
+    /// `read` fills a buffer from an offset and says how much it could fill. It is asked for the headers first, then for
+    /// what is to be loaded, in order. If the file carries a seal, its bytes have to match.
+    pub fn load<E>(
+        memory: &'static Memory,
+        scratch: Span,
+        size: u64,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
+    ) -> Result<Image, LoadError<E>> {
+        let mut read = |offset: u64, out: &mut [u8]| read_exact(&mut read, offset, out);
+        let boot_image = BootImage::parse(size, &mut read)?;
+        boot_image.check_fits(room_for_image(scratch)).map_err(LoadError::Image)?;
+
+        let mut check = boot_image.seal_check();
+        let mut staging = Staging { memory, moves: Moves::new(memory)?, open: None };
+        for segment in boot_image.segments() {
+            staging.stage(segment, |offset, out| {
+                read(offset, out)?;
+                check.update(offset, out);
+                Ok(())
+            })?;
+        }
+        check.finish().map_err(LoadError::Image)?;
+        Ok(Image {
+            entry: boot_image.entry(),
+            extent: boot_image.extent(),
+            moves: staging.finish()?,
+            sealed: boot_image.is_sealed(),
+        })
+    }
+
+    /// Whether the file carried a seal, so that its bytes were checked.
+    pub fn is_sealed(&self) -> bool {
+        self.sealed
+    }
+
+    /// The memory that it will lie in.
+    pub fn extent(&self) -> Span {
+        self.extent
+    }
+}
+
+/// Reads until `out` is full. The file's end before that is a truncated file.
+fn read_exact<E>(
+    read: &mut impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
+    offset: u64,
+    out: &mut [u8],
+) -> Result<(), LoadError<E>> {
+    let needed = offset.saturating_add(out.len() as u64);
+    let (mut at, mut rest) = (offset, out);
+    while !rest.is_empty() {
+        let filled = read(at, rest).map_err(LoadError::Read)?.min(rest.len());
+        if filled == 0 {
+            return Err(LoadError::Image(ImageError::Truncated(needed)));
+        }
+        at = at.saturating_add(filled as u64);
+        rest = rest.get_mut(filled..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Makes page moves of segments. Two segments may share a page, so the latest page stays open until the next begins.
+struct Staging {
+    memory: &'static Memory,
+    moves: Moves,
+    open: Option<(u64, Frame)>,
+}
+
+impl Staging {
+    fn stage<E>(
+        &mut self,
+        segment: &Segment,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), LoadError<E>>,
+    ) -> Result<(), LoadError<E>> {
+        // The parse has checked that these ends exist.
+        let start = segment.memory.start;
+        let end = segment.memory.end().unwrap_or(start);
+        let file_end = start.saturating_add(segment.file_len);
+
+        let mut page = start - start % PAGE_SIZE;
+        while page < end {
+            let page_end = page.saturating_add(PAGE_SIZE);
+            let from = start.max(page);
+            let to = file_end.min(page_end);
+            let is_open = self.open.as_ref().is_some_and(|(open, _)| *open == page);
+            if from >= to && page_end <= end && !is_open {
+                self.close()?;
+                self.moves.clear(page)?;
+            } else {
+                let frame = self.frame_at(page)?;
+                let range = (from - page) as usize..(to.max(from) - page) as usize;
+                let bytes = frame.bytes_mut().get_mut(range).unwrap_or_default();
+                read(segment.file_offset.saturating_add(from - start), bytes)?;
+            }
+            page = page_end;
+        }
+        Ok(())
+    }
+
+    /// The frame that will be moved to `page`; a new one is zero.
+    fn frame_at(&mut self, page: u64) -> Result<&mut Frame, OutOfFrames> {
+        let frame = match self.open.take() {
+            Some((open, frame)) if open == page => frame,
+            other => {
+                self.open = other;
+                self.close()?;
+                allocate_zeroed(self.memory)?
+            }
+        };
+        Ok(&mut self.open.insert((page, frame)).1)
+    }
+
+    fn close(&mut self) -> Result<(), OutOfFrames> {
+        match self.open.take() {
+            Some((page, frame)) => self.moves.copy(page, frame),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(mut self) -> Result<Moves, OutOfFrames> {
+        self.close()?;
+        Ok(self.moves)
+    }
+}

@@ -1,0 +1,61 @@
+//! What the rest of the kernel may know of the machine, found out once at boot.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bootloader_api::info::MemoryRegion;
+use bootproto::Parcel;
+use frames::{Memory, PfnRange};
+
+use crate::cmdline::CommandLine;
+use crate::drivers::virtio::blk::Disk;
+use crate::memory::{Census, heap};
+
+/// The name of this build, as `kho` shows it and the next kernel hears of it.
+pub const BUILD: &str = concat!("holdover ", env!("CARGO_PKG_VERSION"));
+
+/// The largest bootable file that room is made for before it is read; a larger one finds no room in any scratch area.
+pub const MAX_IMAGE: u64 = 64 << 20;
+
+/// The machine.
+#[derive(Debug)]
+pub struct Machine {
+    /// What this boot was told: generation, scratch area, handover, image.
+    pub parcel: Parcel<'static>,
+    /// The command line, as text in the parcel and as types here.
+    pub command_line: CommandLine,
+    /// All frames.
+    pub memory: &'static Memory,
+    /// The boot stage's memory map, which the next kernel is given again.
+    pub memory_map: &'static [MemoryRegion],
+    /// Where the firmware's tables begin, if the boot stage was told.
+    pub rsdp: Option<u64>,
+    /// Where every frame of the machine went at boot.
+    pub census: Census,
+    /// Frames set aside at the top for donation, to be claimed by whoever donates them.
+    pub carve_out: PfnRange,
+    /// The disks, in the order in which they were found.
+    pub disks: Vec<Arc<Disk>>,
+}
+
+impl Machine {
+    /// The disk that is mounted at /disk.
+    pub fn disk(&self) -> Option<&Arc<Disk>> {
+        self.disks.first()
+    }
+
+    /// Who holds how much of the kernel heap.
+    pub fn heap(&self) -> heap::HeapStats {
+        heap::stats()
+    }
+
+    /// Stops everything that could touch memory or interrupt, so that another kernel can take over.
+    pub fn quiesce(&self) {
+        for disk in &self.disks {
+            disk.quiesce();
+        }
+        crate::arch::cpu::disable_interrupts();
+        crate::console::input::stop();
+        crate::arch::apic::quiesce();
+    }
+}

@@ -1,0 +1,148 @@
+//! The Holdover kernel: what happens at boot, in order. Everything else lies in the modules, and in the crates below.
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod arch;
+mod bench;
+mod cmdline;
+mod console;
+mod demo;
+mod donation;
+mod drivers;
+mod fault;
+mod generation;
+mod kexec;
+mod machine;
+mod memory;
+mod panic;
+mod power;
+mod shell;
+mod system;
+mod time;
+
+use alloc::sync::Arc;
+use bootloader_api::config::{BootloaderConfig, Mapping};
+use bootloader_api::{BootInfo, entry_point};
+use bootproto::Parcel;
+use frames::{FRAME_SIZE, Zones};
+use handover::Handover;
+use log::{info, warn};
+
+use arch::{apic, cpu, paging, tsc};
+use cmdline::{CommandLine, DonationKind};
+use console::input;
+use drivers::{uart, virtio};
+use machine::Machine;
+use memory::Survey;
+use system::System;
+
+/// What the boot stage is asked for.
+const CONFIG: BootloaderConfig = {
+    let mut config = BootloaderConfig::new_default();
+    config.mappings.physical_memory = Some(Mapping::FixedAddress(paging::WINDOW));
+    config.mappings.dynamic_range_start = Some(paging::WINDOW_END);
+    config.kernel_stack_size = 64 * 1024;
+    config
+};
+
+entry_point!(kernel_main, config = &CONFIG);
+
+fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
+    let start = tsc::now();
+    let guarded = arch::init(boot_info);
+    uart::init();
+    let parcel = parcel(boot_info);
+    let command_line = read_command_line(&parcel);
+    let clock = time::init(start);
+
+    info!(target: "boot", "{}, generation {}", machine::BUILD, parcel.generation);
+    info!(target: "time", "{} kHz, {clock}", time::frequency() / 1000);
+    console::event(protocol::event::BOOT, |boot| {
+        boot.field("generation", parcel.generation).field("build", machine::BUILD)
+    });
+
+    if let Err(reason) = guarded {
+        warn!(target: "boot", "no guard page under a trap stack: {reason}");
+    }
+
+    let mut survey = Survey::new(&boot_info.memory_regions, parcel.scratch);
+    if parcel.handover_root.is_some()
+        && let Err(reason) = survey.extend_early_heap(parcel.scratch.len / EARLY_HEAP_SHARE)
+    {
+        warn!(target: "mm", "early heap not extended: {reason}");
+    }
+    let to_donate = carve_out_frames(&command_line);
+    let handover = generation::open(&parcel, &survey);
+    let preserved = handover.iter().flat_map(Handover::reserved);
+    let installed = match survey.install(preserved, to_donate) {
+        Ok(installed) => installed,
+        Err(reason) => panic!("no memory to work with: {reason}"),
+    };
+    let memory = installed.memory;
+    if installed.carve_out.count < to_donate {
+        warn!(target: "mm", "only {} frames to donate", installed.carve_out.count);
+    }
+    info!(target: "mm", "{} of {} frames free", memory.free_frames(Zones::Ephemeral), installed.census.total());
+
+    let devices = virtio::find(memory, command_line.mmio_slots());
+    let disks = virtio::disks(memory, devices).into_iter().map(Arc::new).collect();
+
+    apic::init();
+    input::init();
+    cpu::enable_interrupts();
+
+    let machine = Machine {
+        parcel,
+        command_line,
+        memory,
+        memory_map: &boot_info.memory_regions,
+        rsdp: boot_info.rsdp_addr.into_option(),
+        census: installed.census,
+        carve_out: installed.carve_out,
+        disks,
+    };
+    let system = System::start(machine, handover);
+    shell::run(&system)
+}
+
+/// What part of the scratch area, one in this many, becomes early heap when there is a handover to read: enough for the
+/// list of a tmpfs of which no two pages lie together.
+const EARLY_HEAP_SHARE: u64 = 8;
+
+/// What the boot stage put into the ramdisk. Only our own boot stage can start this kernel, so there is no going on
+/// without.
+fn parcel(boot_info: &BootInfo) -> Parcel<'static> {
+    let len = boot_info.ramdisk_len as usize;
+    let Some(address) = Option::<u64>::from(boot_info.ramdisk_addr).filter(|&address| address != 0) else {
+        panic!("the boot stage gave no parcel");
+    };
+    // SAFETY: the boot stage maps the ramdisk at this address, for reading, for as long as the kernel runs.
+    let bytes = unsafe { core::slice::from_raw_parts(address as *const u8, len) };
+    match Parcel::decode(bytes) {
+        Ok(parcel) => parcel,
+        Err(error) => panic!("the boot stage's parcel: {error}"),
+    }
+}
+
+/// Parses the command line and sets up the console as it says, so that complaints about it are the first thing said.
+fn read_command_line(parcel: &Parcel<'static>) -> CommandLine {
+    let text = core::str::from_utf8(parcel.command_line).unwrap_or_default();
+    let command_line = CommandLine::parse(text, |_| {});
+    console::set_mode(command_line.console);
+    console::init_log(command_line.log_level);
+    if text.len() < parcel.command_line.len() {
+        warn!(target: "cmdline", "not UTF-8; taken as empty");
+    }
+    CommandLine::parse(text, |complaint| warn!(target: "cmdline", "{complaint}"))
+}
+
+/// How many frames the command line wants set aside for donation from our own memory.
+fn carve_out_frames(command_line: &CommandLine) -> u64 {
+    command_line
+        .donations()
+        .filter(|donation| donation.kind == DonationKind::CarveOut)
+        .map(|donation| donation.bytes / FRAME_SIZE as u64)
+        .fold(0, u64::saturating_add)
+}

@@ -1,0 +1,200 @@
+//! From the boot stage's memory map to `frames::Memory` and the kernel heap.
+//!
+//! [`Survey`] reads the map and keeps the list of what may be used. Whatever has to exist before there are frames, the
+//! records of the frames among it, is cut from the scratch area, which holds nothing that a previous kernel left for us.
+//! [`Survey::install`] then hands the rest over and ends the survey.
+
+mod early;
+pub mod heap;
+mod preserved;
+mod slab;
+
+use alloc::vec::Vec;
+use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
+use bootproto::Span;
+use core::fmt;
+use core::ptr::NonNull;
+use frames::{FRAME_SIZE, FrameMeta, Layout, LayoutError, Memory, Pfn, PfnRange, PhysAddr};
+
+use crate::arch::paging;
+
+/// Why there is no memory to work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MemoryError {
+    /// The scratch area does not hold what is needed before there are frames.
+    ScratchFull {
+        /// Frames asked for in one piece.
+        wanted: u64,
+    },
+    /// The ranges contradict each other.
+    Layout(LayoutError),
+}
+
+impl fmt::Display for MemoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ScratchFull { wanted } => write!(f, "no {wanted} frames in one piece in the scratch area"),
+            Self::Layout(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for MemoryError {}
+
+/// What the map holds, in frames. All of it together is everything that the machine calls memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// The kernel image, its page tables, its stack: all that the boot stage used.
+    pub boot: u64,
+    /// The records of the frames.
+    pub records: u64,
+    /// Early heap outside the image.
+    pub early_heap: u64,
+    /// Frame 0, which is never handed out.
+    pub withheld: u64,
+    /// What the frame allocator has: free, owned and set aside.
+    pub managed: u64,
+}
+
+impl Census {
+    /// All frames of memory.
+    pub fn total(&self) -> u64 {
+        self.boot + self.records + self.early_heap + self.withheld + self.managed
+    }
+}
+
+/// What [`Survey::install`] made.
+#[derive(Clone, Copy, Debug)]
+pub struct Installed {
+    /// The frames.
+    pub memory: &'static Memory,
+    /// Where every frame of the map went.
+    pub census: Census,
+    /// What was set aside at the top for donation; may be less than asked for, and empty.
+    pub carve_out: PfnRange,
+}
+
+/// The memory map while it is being divided. Ranges are sorted and disjoint.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    usable: Vec<PfnRange>,
+    scratch: PfnRange,
+    census: Census,
+}
+
+impl Survey {
+    /// Reads the boot stage's map. Only whole frames count; frame 0 is left out, since nobody may own it.
+    pub fn new(regions: &[MemoryRegion], scratch: Span) -> Self {
+        let mut usable = Vec::new();
+        let mut census = Census::default();
+        for region in regions {
+            let range = whole_frames(region.start, region.end);
+            match region.kind {
+                MemoryRegionKind::Usable => {
+                    let without_zero = PfnRange::new(range.start.max(Pfn::new(1)), range.end());
+                    census.withheld += range.count - without_zero.count;
+                    if !without_zero.is_empty() {
+                        usable.push(without_zero);
+                    }
+                }
+                MemoryRegionKind::Bootloader => census.boot += range.count,
+                _ => {}
+            }
+        }
+        usable.sort_unstable();
+        Self { usable, scratch: whole_frames(scratch.start, scratch.start.saturating_add(scratch.len)), census }
+    }
+
+    /// Takes `frames` frames out of the usable part of the scratch area, from its bottom.
+    fn take_scratch(&mut self, frames: u64) -> Result<PfnRange, MemoryError> {
+        let taken = self.usable.iter_mut().find_map(|range| {
+            let inside = range.intersect(self.scratch);
+            // The boot stage's use ends inside the scratch area, so what is left of it begins a range.
+            (inside.start == range.start && inside.count >= frames).then(|| {
+                let taken = PfnRange { start: range.start, count: frames };
+                *range = PfnRange::new(taken.end(), range.end());
+                taken
+            })
+        });
+        taken.ok_or(MemoryError::ScratchFull { wanted: frames })
+    }
+
+    /// Makes the early heap larger by `bytes`, for a handover that takes more than the built-in room to read.
+    ///
+    /// # Errors
+    /// [`MemoryError::ScratchFull`].
+    pub fn extend_early_heap(&mut self, bytes: u64) -> Result<(), MemoryError> {
+        let frames = bytes.div_ceil(FRAME_SIZE as u64);
+        let range = self.take_scratch(frames)?;
+        let start = window(range.start)?;
+        // SAFETY: the frames were usable and are now on nobody's list but the early heap's; the window maps them.
+        if unsafe { heap::extend_early(start, frames as usize * FRAME_SIZE) } {
+            self.census.early_heap += frames;
+        }
+        Ok(())
+    }
+
+    /// Hands everything over to the frame allocator, and the heap to the frames.
+    ///
+    /// `preserved` is what the previous kernel left for this one, in any order; `carve_out` is how many frames at the top
+    /// of memory are kept for donation. What is preserved is never part of the carve-out, which then is the smaller.
+    ///
+    /// # Errors
+    /// If the scratch area is too small or the ranges make no sense.
+    pub fn install(
+        mut self,
+        preserved: impl Iterator<Item = PfnRange>,
+        carve_out: u64,
+    ) -> Result<Installed, MemoryError> {
+        let end = self.usable.iter().map(|range| range.end()).max().unwrap_or(Pfn::new(0));
+        let span = PfnRange::new(Pfn::new(0), end);
+        let records = Memory::meta_bytes(span.count).div_ceil(FRAME_SIZE as u64);
+        let room = self.take_scratch(records)?;
+        self.census.records = records;
+        self.census.managed = self.usable.iter().map(|range| range.count).sum();
+
+        let mut set_aside: Vec<PfnRange> = preserved.collect();
+        set_aside.sort_unstable();
+        let carve_out = self.top(carve_out, &set_aside);
+        if !carve_out.is_empty() {
+            set_aside.push(carve_out);
+            set_aside.sort_unstable();
+        }
+        let layout = Layout { span, scratch: self.scratch, usable: &self.usable, set_aside: &set_aside };
+        let start = window(Pfn::new(0))?;
+        let records = window(room.start)?.cast::<FrameMeta>();
+        // SAFETY: the usable ranges are memory that the boot stage did not use, the window maps all of it, and nobody
+        // has been given any of it. The records' room was just taken out of those ranges and is of the size asked for.
+        let memory = unsafe { Memory::install(start, records, &layout) }.map_err(MemoryError::Layout)?;
+        heap::init(memory);
+        Ok(Installed { memory, census: self.census, carve_out })
+    }
+
+    /// The topmost `count` frames of ordinary memory, or as many of them as lie in one piece above all of `preserved`.
+    fn top(&self, count: u64, preserved: &[PfnRange]) -> PfnRange {
+        let nothing = PfnRange { start: Pfn::new(0), count: 0 };
+        let Some(&highest) = self.usable.last().filter(|_| count > 0) else { return nothing };
+        let floor = preserved
+            .iter()
+            .map(|range| range.end())
+            .filter(|&end| end <= highest.end())
+            .chain([highest.start, self.scratch.end()])
+            .max()
+            .unwrap_or(highest.start);
+        let start = Pfn::new(highest.end().get().saturating_sub(count)).max(floor);
+        if start < highest.end() { PfnRange::new(start, highest.end()) } else { nothing }
+    }
+}
+
+/// The frames that lie wholly between two addresses.
+fn whole_frames(start: u64, end: u64) -> PfnRange {
+    let first = Pfn::new(start.div_ceil(FRAME_SIZE as u64));
+    PfnRange::new(first, PhysAddr::new(end).pfn())
+}
+
+/// Where the window shows a frame.
+fn window(frame: Pfn) -> Result<NonNull<u8>, MemoryError> {
+    paging::window(frame.addr())
+        .and_then(|address| NonNull::new(address as *mut u8))
+        .ok_or(MemoryError::Layout(LayoutError::Span))
+}

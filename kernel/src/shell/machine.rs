@@ -1,0 +1,150 @@
+//! Commands for the machine and for the shell itself.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use log::warn;
+
+use prompt::options::Args;
+
+use super::commands::{Command, FAMILIES, all, find};
+use super::{Failure, Outcome, Session, resume};
+use crate::console::{self, dmesg};
+use crate::{bench, demo, fault, generation, power, time};
+
+/// The commands of this room.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "kexec",
+        usage: "[PATH]",
+        help: "go on in a fresh kernel, from the file PATH or from the image that is running; /tmp stays",
+        run: kexec,
+    },
+    Command { name: "kho", usage: "", help: "which generation this is, and what crossed the last kexec", run: kho },
+    Command { name: "demo", usage: "", help: "the whole story in half a minute, kexec included", run: demo::run },
+    Command { name: "bench", usage: "[NAME...]", help: "measure operations; `bench -l` lists the names", run: bench::run },
+    Command { name: "uptime", usage: "", help: "how long this kernel has been running", run: uptime },
+    Command { name: "dmesg", usage: "", help: "the latest lines of the kernel's log", run: print_log },
+    Command { name: "echo", usage: "[-n] [TEXT...]", help: "print the words; -n: no newline", run: echo },
+    Command { name: "help", usage: "[COMMAND...]", help: "this list, or one command", run: help },
+    Command {
+        name: "fault",
+        usage: "panic|double-fault|stack-overflow|oom|handover",
+        help: "break the kernel on purpose; handover: spoil what the next kexec hands over",
+        run: provoke,
+    },
+    Command { name: "poweroff", usage: "", help: "end the machine (so does Control-D)", run: power_off },
+];
+
+/// A frame or more at a time, until there are none.
+const OOM_STEP: usize = 64 * 1024;
+
+fn kexec(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "")?;
+    let path = args.at_most_one()?;
+    let rest = session.rest().clone();
+    resume::leave(session, &rest)?;
+    go(session, path)
+}
+
+/// Goes on in a fresh kernel, where the shell does next what [`resume::leave`] left. Comes back only with a failure.
+pub fn go(session: &mut Session<'_>, path: Option<&[u8]>) -> Outcome {
+    session.out.flush();
+    console::flush();
+    let absolute = path.map(|path| session.absolute(path));
+    let Err(error) = generation::kexec(session.system, absolute.as_deref());
+    resume::forget(session);
+    Err(Failure::other(path.unwrap_or(b"running image"), error))
+}
+
+fn kho(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    Args::parse(words, "")?.exactly([])?;
+    let system = session.system;
+    let mut report = String::new();
+    let _ = system.generation.report(system, &mut report);
+    session.out.print(format_args!("{report}"));
+    Ok(())
+}
+
+fn uptime(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    Args::parse(words, "")?.exactly([])?;
+    let up = time::uptime();
+    let seconds = up.as_secs();
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    session.out.print(format_args!("up {hours}:{minutes:02}:{rest:02}.{:03}", up.subsec_millis()));
+    session.out.print(format_args!(", generation {}\n", session.system.generation.number));
+    Ok(())
+}
+
+fn print_log(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    Args::parse(words, "")?.exactly([])?;
+    let log = dmesg::snapshot().ok_or_else(|| Failure::other("log", fs::Error::NoMemory))?;
+    session.out.line(&log);
+    Ok(())
+}
+
+fn echo(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let (newline, words) = match words.split_first() {
+        Some((first, rest)) if first == b"-n" => (&b""[..], rest),
+        _ => (&b"\n"[..], words),
+    };
+    let mut line = words.join(&b' ');
+    line.extend_from_slice(newline);
+    session.out.bytes(&line);
+    Ok(())
+}
+
+fn help(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "")?;
+    if !args.operands.is_empty() {
+        return session.each(&args.operands, |session, name| {
+            let command = find(name).ok_or_else(|| Failure::other(name, "no such command"))?;
+            let Command { name, usage, help, .. } = command;
+            session.out.print(format_args!("{name} {usage}\n    {help}\n"));
+            Ok(())
+        });
+    }
+    let widest = all().map(|command| command.name.len()).max().unwrap_or(0);
+    for (family, commands) in FAMILIES {
+        session.out.print(format_args!("{family}\n"));
+        for Command { name, help, .. } in commands {
+            session.out.print(format_args!("  {name:widest$}  {help}\n"));
+        }
+    }
+    session.out.print(format_args!("`help COMMAND` shows options. In a line: 'a b' \"a b\" a\\ b  ;  #  > FILE  >> FILE\n"));
+    Ok(())
+}
+
+fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "")?;
+    let [kind] = args.exactly(["kind of fault"])?;
+    session.out.flush();
+    match kind {
+        b"panic" => fault::panic(),
+        b"double-fault" => fault::double_fault(),
+        b"stack-overflow" => fault::stack_overflow(),
+        b"oom" => exhaust_memory(),
+        b"handover" => {
+            session.system.generation.spoil_next();
+            warn!(target: "kho", "the next handover will be spoilt, as asked for");
+            Ok(())
+        }
+        word => Err(Failure::invalid("kind of fault", word)),
+    }
+}
+
+/// Allocates until the heap gives up, which ends the kernel.
+fn exhaust_memory() -> ! {
+    loop {
+        core::mem::forget(Vec::<u8>::with_capacity(OOM_STEP));
+    }
+}
+
+fn power_off(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    Args::parse(words, "")?.exactly([])?;
+    session.out.flush();
+    // Nobody is left who could act on a disk that does not take what it is given, but it should be known.
+    if let Err(error) = session.system.vfs.sync() {
+        warn!(target: "power", "not everything is on disk: {error}");
+    }
+    power::power_off()
+}

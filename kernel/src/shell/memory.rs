@@ -1,0 +1,141 @@
+//! Commands for memory: `free`, `cleancache`, `takeback`.
+
+use alloc::vec::Vec;
+
+use frames::FRAME_SIZE;
+use prompt::options::Args;
+use prompt::size::{Human, parse_number};
+
+use super::commands::Command;
+use super::{Failure, Outcome, Session};
+
+/// The commands of this room.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "free",
+        usage: "[-b|-k|-m|-h]",
+        help: "who has how much of memory, every frame counted once",
+        run: free,
+    },
+    Command { name: "cleancache", usage: "", help: "counters of the page cache and cleancache", run: cleancache },
+    Command { name: "takeback", usage: "N", help: "take N donated frames back, whatever is in them", run: take_back },
+];
+
+fn free(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "bkmh")?;
+    args.exactly([])?;
+    // All of it before the first line is printed, since printing allocates.
+    let account = Account::take(session)?;
+    let (unit, title) = match () {
+        () if args.has('b') => (1, "bytes"),
+        () if args.has('m') => (1 << 20, "MiB"),
+        () => (1 << 10, "KiB"),
+    };
+    let human = args.has('h');
+    let title = if human { "size" } else { title };
+    session.out.print(format_args!("{:26} {:>10} {title:>12}\n", "", "frames"));
+    let mut line = |name: &str, frames: u64| {
+        let bytes = frames.saturating_mul(FRAME_SIZE as u64);
+        session.out.print(format_args!("{name:26} {frames:>10} "));
+        match human {
+            true => session.out.print(format_args!("{:>12}\n", Human(bytes))),
+            false => session.out.print(format_args!("{:>12}\n", bytes / unit)),
+        }
+    };
+    for (name, frames) in account.rows {
+        line(name, frames);
+    }
+    line("sum", account.rows.iter().map(|(_, frames)| frames).sum());
+    line("all memory", account.total);
+    line("can hold cached pages", account.cacheable);
+    Ok(())
+}
+
+/// Where every frame is.
+struct Account {
+    rows: [(&'static str, u64); 12],
+    /// All frames of the machine's memory map.
+    total: u64,
+    /// Free frames, and those that are caches now.
+    cacheable: u64,
+}
+
+impl Account {
+    fn take(session: &Session<'_>) -> Outcome<Self> {
+        let system = session.system;
+        let machine = &system.machine;
+        let pools = system.cleancache.pool_stats();
+        let donated: u64 = pools.iter().map(|pool| pool.donated).sum();
+        let tmpfs = system.tmpfs().census();
+        let (census, heap) = (machine.census, machine.heap());
+        let (pages, stats) = (system.cache.stats().pages(), system.memory.stats());
+        let tmpfs_frames = tmpfs.frames.saturating_sub(tmpfs.unclaimed);
+        let known = heap.frames() as u64 + pages + donated + tmpfs_frames;
+        let rows = [
+            ("kernel image and stack", census.boot),
+            ("records of frames", census.records),
+            ("early heap", census.early_heap),
+            ("never used (frame 0)", census.withheld),
+            ("heap: small objects", heap.slab_frames as u64),
+            ("heap: large objects", heap.large_frames as u64),
+            ("page cache", pages),
+            ("tmpfs", tmpfs_frames),
+            ("donated to cleancache", donated),
+            ("drivers and tables", stats.owned().saturating_sub(known)),
+            ("handed over or set aside", stats.set_aside),
+            ("free", stats.free_scratch + stats.free_normal),
+        ];
+        let cacheable = stats.free_scratch + stats.free_normal + pages;
+        Ok(Self { rows, total: census.total(), cacheable })
+    }
+}
+
+fn cleancache(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    Args::parse(words, "")?.exactly([])?;
+    let system = session.system;
+    let (cache, pools, filesystems) =
+        (system.cache.stats(), system.cleancache.pool_stats(), system.cleancache.fs_stats());
+    let out = &mut session.out;
+    out.print(format_args!(
+        "page cache: {} pages = {} inactive + {} active + {} dirty\n",
+        cache.pages(),
+        cache.inactive,
+        cache.active,
+        cache.dirty
+    ));
+    out.print(format_args!("  found {}  missed {}  refaults {}\n", cache.hits, cache.misses, cache.refaults));
+    out.print(format_args!(
+        "  from disk {}  from cleancache {}  evicted {}\n",
+        cache.filled, cache.restored, cache.evictions
+    ));
+    for pool in pools {
+        out.print(format_args!(
+            "pool {}: donated {} = free {} + cached {} + in transit {}\n",
+            pool.name, pool.donated, pool.free, pool.cached, pool.in_transit
+        ));
+        out.print(format_args!("  stores {}  hits {}  evictions {}\n", pool.stores, pool.hits, pool.evictions));
+        out.print(format_args!("  taken back: free {}, with a page {}\n", pool.taken_free, pool.taken_used));
+    }
+    for fs in filesystems {
+        out.print(format_args!("filesystem {}: cached {}\n", fs.name, fs.cached));
+        out.print(format_args!("  stores {}  hits {}  misses {}\n", fs.stores, fs.hits, fs.misses));
+        out.print(format_args!(
+            "  refused: by the gate {}, for want of a frame {}; invalidated {}\n",
+            fs.refused_gate, fs.refused_no_frame, fs.invalidations
+        ));
+    }
+    Ok(())
+}
+
+fn take_back(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "")?;
+    let [word] = args.exactly(["number of frames"])?;
+    let wanted = parse_number(word).map_err(|error| Failure::other(word, error))?;
+    let taken = session.system.take_back(wanted);
+    let (with_page, free) = (taken.used, taken.free);
+    session.out.print(format_args!("{} frames taken back: {free} free, {with_page} with a page\n", taken.frames()));
+    if taken.frames() < wanted {
+        return Err(Failure::other(word, format_args!("only {} frames were donated", taken.frames())));
+    }
+    Ok(())
+}

@@ -1,0 +1,66 @@
+//! The shell on the serial line: reads lines, runs their commands one after the other, says how each ended.
+//!
+//! One room for each family of commands ([`list`], [`content`], [`names`], [`sums`], [`space`], [`memory`], [`machine`]),
+//! which [`commands`] lists in one table. A command gets a [`Session`]: the system, the working directory and a place for its
+//! output; it answers with a [`Failure`] or nothing. Whatever a command meets, the shell goes on with the next one.
+//!
+//! The language itself, line editing and the reading of options are in crate `prompt`, where the host can test them.
+
+mod commands;
+mod complete;
+pub mod content;
+pub mod failure;
+pub mod files;
+mod list;
+pub mod machine;
+mod memory;
+mod names;
+mod output;
+pub mod resume;
+mod session;
+mod space;
+pub mod sums;
+mod terminal;
+pub mod walk;
+
+pub use failure::{Failure, Outcome};
+pub use output::Output;
+pub use session::Session;
+
+use protocol::event;
+
+use crate::arch::tsc;
+use crate::system::System;
+use crate::{console, power};
+use terminal::{Input, Terminal};
+
+/// Runs the shell until the machine is powered off. What a line before a kexec left to do comes first.
+pub fn run(system: &System) -> ! {
+    let mut session = Session::new(system);
+    let mut terminal = Terminal::default();
+    if let Some(rest) = resume::take(&mut session) {
+        let succeeded = commands::run_line(&mut session, &rest.line);
+        done(succeeded && rest.succeeded);
+    }
+    loop {
+        console::event(event::PROMPT, |prompt| prompt.field("tsc", tsc::now()));
+        match terminal.read_line(&session) {
+            Input::Line(line) => {
+                // A Control-C that was typed at the prompt is not meant for the command.
+                console::input::take_interruption();
+                done(commands::run_line(&mut session, &line));
+            }
+            Input::TooLong => {
+                console::error(format_args!("shell: the line is longer than {} bytes", prompt::editor::MAX_LINE));
+                done(false);
+            }
+            Input::End => power::power_off(),
+        }
+    }
+}
+
+/// Says that a line has been carried out.
+fn done(succeeded: bool) {
+    console::flush();
+    console::event(event::DONE, |done| done.field("status", u8::from(!succeeded)));
+}

@@ -1,0 +1,136 @@
+//! What stands when boot is over: the caches, the name space and what is mounted in it, the donors.
+
+use alloc::sync::Arc;
+use core::time::Duration;
+
+use cache::{Cleancache, PageCache};
+use fs::block::BlockDevice;
+use fs::ext2::Ext2;
+use fs::filesystem::Time;
+use fs::tmpfs::{Environment, Options, Tmpfs};
+use fs::vfs::Vfs;
+use fs::Error;
+use fs::error::Result;
+use frames::{Lock, Memory, Rank};
+use handover::Handover;
+use log::{info, warn};
+use spin::Once;
+
+use crate::donation::carve_out::{CarveOut, Taken};
+use crate::generation::Generation;
+use crate::machine::Machine;
+use crate::memory::heap;
+use crate::time;
+
+/// Where the disk is mounted.
+pub const DISK: &[u8] = b"/disk";
+/// Where the filesystem in memory is mounted, which crosses a kexec.
+pub const TMP: &[u8] = b"/tmp";
+
+/// The page cache, for the heap when it finds no frame.
+static RECLAIM: Once<Arc<PageCache>> = Once::new();
+
+/// The running system.
+pub struct System {
+    /// The machine below it.
+    pub machine: Machine,
+    /// All frames.
+    pub memory: &'static Memory,
+    /// Pages of files.
+    pub cache: Arc<PageCache>,
+    /// Evicted pages, in donated frames.
+    pub cleancache: Arc<Cleancache>,
+    /// The name space.
+    pub vfs: Vfs,
+    /// The disk at [`DISK`].
+    pub disk: Option<Arc<dyn BlockDevice>>,
+    /// Which kernel this is in the line of kernels, and what it got from the one before.
+    pub generation: Generation,
+    tmpfs: Lock<Arc<Tmpfs>>,
+    carve_out: CarveOut,
+}
+
+impl System {
+    /// Builds it: caches first, donated frames, then the filesystems. What was handed over is mounted again; what cannot be
+    /// mounted is said, and the system runs without it.
+    pub fn start(machine: Machine, handover: Option<Handover>) -> Self {
+        let memory = machine.memory;
+        let cleancache = Arc::new(Cleancache::new(memory, cleancache::Config::default()));
+        let cache = PageCache::new(memory, cleancache.clone());
+        RECLAIM.call_once(|| cache.clone());
+        heap::on_shortage(make_room);
+        let carve_out = CarveOut::lend(memory, &cleancache, machine.carve_out);
+
+        let (generation, tmpfs) = Generation::begin(&machine.parcel, handover, &environment(&cache));
+        let vfs = Vfs::new(&[DISK, TMP]);
+        let tmpfs = Arc::new(tmpfs);
+        say("tmpfs", TMP, vfs.mount(TMP, tmpfs.clone()));
+        let disk = machine.disk().map(|disk| disk.clone() as Arc<dyn BlockDevice>);
+        let system = Self {
+            memory,
+            cache,
+            cleancache,
+            vfs,
+            disk,
+            generation,
+            tmpfs: Lock::new(Rank::Mounts, tmpfs),
+            carve_out,
+            machine,
+        };
+        match &system.disk {
+            Some(disk) => say(disk.name(), DISK, system.mount(disk.name().as_bytes(), DISK)),
+            None => info!(target: "fs", "no disk"),
+        }
+        system
+    }
+
+    /// The filesystem at [`TMP`].
+    pub fn tmpfs(&self) -> Arc<Tmpfs> {
+        self.tmpfs.lock().clone()
+    }
+
+    /// Mounts `tmpfs`, an empty one, or the disk of that name.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
+    pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
+        if source == b"tmpfs" {
+            let tmpfs = Arc::new(Tmpfs::new(environment(&self.cache), Options::default()));
+            self.vfs.mount(point, tmpfs.clone())?;
+            if point == TMP {
+                *self.tmpfs.lock() = tmpfs;
+            }
+            return Ok(());
+        }
+        let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
+        self.vfs.mount(point, Ext2::mount(disk.clone(), self.cache.clone())?)
+    }
+
+    /// The host wants donated frames back: up to `wanted`.
+    pub fn take_back(&self, wanted: u64) -> Taken {
+        self.carve_out.take_back(&self.cleancache, wanted)
+    }
+}
+
+fn say(source: &str, point: &[u8], mounted: Result<()>) {
+    let point = point.escape_ascii();
+    match mounted {
+        Ok(()) => info!(target: "fs", "{source} is mounted on {point}"),
+        Err(error) => warn!(target: "fs", "{source} is not mounted on {point}: {error}"),
+    }
+}
+
+fn environment(cache: &Arc<PageCache>) -> Environment {
+    Environment { cache: cache.clone(), clock: wall_clock }
+}
+
+fn wall_clock() -> Time {
+    let now: Duration = time::now();
+    Time { seconds: now.as_secs() as i64, nanos: now.subsec_nanos() }
+}
+
+/// The heap found no `frames` frames in one piece: evict some more than that, if the page cache is not busy.
+fn make_room(frames: usize) -> bool {
+    let spread = frames.saturating_mul(4).max(64);
+    RECLAIM.get().is_some_and(|cache| cache.try_reclaim(spread) > 0)
+}

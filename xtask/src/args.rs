@@ -1,0 +1,234 @@
+//! What a person may type. Only shapes and help texts; what they mean is in the verbs' modules.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::machine::{Board, Donation};
+use crate::size::Size;
+
+/// Build, run and test Holdover.
+#[derive(Parser, Debug)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+pub struct Cli {
+    /// Install nothing; only say what is missing
+    #[arg(long, global = true)]
+    pub no_install: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub enum Verb {
+    /// Install what is missing: QEMU, e2fsprogs, the guest's `core`
+    Setup,
+    /// Build the bootable file
+    Build(Build),
+    /// Boot the guest and give it commands
+    Run(Run),
+    /// Let the guest tell its story, in under half a minute
+    Demo(Demo),
+    /// Run the host's tests, then the scenarios in QEMU
+    Test(Test),
+    /// Measure in counted instructions, and print a table
+    Bench(Bench),
+    /// Check formatting and lints, for host and guest
+    Lint,
+}
+
+/// How the guest is compiled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Profile {
+    /// With assertions and lock-order checks.
+    Dev,
+    /// As fast as it gets.
+    Release,
+}
+
+/// Flags that choose a [`Profile`].
+#[derive(Args, Debug, Clone, Copy)]
+pub struct ProfileFlags {
+    /// Build with optimisation
+    #[arg(long, conflicts_with = "debug")]
+    release: bool,
+    /// Build with assertions
+    #[arg(long)]
+    debug: bool,
+}
+
+impl ProfileFlags {
+    /// The profile that was asked for, or else `default`.
+    pub fn or(self, default: Profile) -> Profile {
+        match (self.release, self.debug) {
+            (true, _) => Profile::Release,
+            (_, true) => Profile::Dev,
+            _ => default,
+        }
+    }
+}
+
+/// Flags of `build`.
+#[derive(Args, Debug)]
+pub struct Build {
+    #[command(flatten)]
+    pub profile: ProfileFlags,
+}
+
+/// Which accelerator QEMU is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AccelChoice {
+    /// KVM if the guest is seen to boot with it, else TCG
+    Auto,
+    /// Hardware virtualisation
+    Kvm,
+    /// Emulation
+    Tcg,
+}
+
+/// How much the kernel writes to its log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Losses and refusals
+    Error,
+    /// What is wrong
+    Warn,
+    /// What goes on
+    Info,
+    /// What a developer wants to know
+    Debug,
+    /// Everything
+    Trace,
+}
+
+impl LogLevel {
+    /// The word that the kernel's command line takes.
+    pub fn word(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// Flags that describe the machine, common to `run` and `demo`.
+#[derive(Args, Debug, Clone)]
+pub struct MachineFlags {
+    /// Board: q35 has PCI, microvm has virtio over MMIO
+    #[arg(long, value_name = "BOARD", value_enum, default_value_t = Board::Q35)]
+    pub machine: Board,
+    /// Memory that the kernel may call its own [default: 64M; demo: 32M]
+    #[arg(long, value_name = "SIZE")]
+    pub mem: Option<Size>,
+    /// Memory donated on top of that, as KIND=SIZE; may be given several times [default: carveout=16M]
+    #[arg(long, value_name = "KIND=SIZE", value_delimiter = ',')]
+    pub donate: Vec<Donation>,
+    /// Accelerator
+    #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
+    pub accel: AccelChoice,
+    /// Number of processors
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub smp: u32,
+    /// How much the kernel logs
+    #[arg(long, value_name = "LEVEL", value_enum)]
+    pub log: Option<LogLevel>,
+    /// How long the boot, or one command, may take
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = seconds)]
+    pub timeout: Duration,
+    #[command(flatten)]
+    pub profile: ProfileFlags,
+}
+
+/// Flags of `run`.
+#[derive(Args, Debug)]
+pub struct Run {
+    #[command(flatten)]
+    pub machine: MachineFlags,
+    /// What /disk shows: a directory, or an image [default: a sample tree]
+    #[arg(long, value_name = "PATH")]
+    pub disk: Option<PathBuf>,
+    /// Shell commands, separated by `;`: their output goes to stdout, the rest to stderr.
+    /// Exit status: 0 all succeeded, 1 a command failed, 2 the host failed, 3 the guest panicked,
+    /// 4 time-out, 5 the guest ended in any other way
+    #[arg(long, value_name = "COMMANDS")]
+    pub exec: Option<String>,
+    /// Wait for a debugger on port 1234
+    #[arg(long)]
+    pub gdb: bool,
+}
+
+/// Flags of `demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    #[command(flatten)]
+    pub machine: MachineFlags,
+}
+
+/// Flags of `test`.
+#[derive(Args, Debug)]
+pub struct Test {
+    /// Run only scenarios whose name contains this, and no host tests
+    pub filter: Option<String>,
+    /// Leave the host's tests out
+    #[arg(long)]
+    pub no_host: bool,
+    /// Say what there is, and run nothing
+    #[arg(long)]
+    pub list: bool,
+    /// How many scenarios run at once
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub jobs: u8,
+    #[command(flatten)]
+    pub profile: ProfileFlags,
+}
+
+/// Flags of `bench`.
+#[derive(Args, Debug)]
+pub struct Bench {
+    /// Print JSON instead of a table
+    #[arg(long)]
+    pub json: bool,
+    /// Measure on this board only
+    #[arg(long, value_name = "BOARD", value_enum)]
+    pub machine: Option<Board>,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.parse::<u32>() {
+        Ok(0) | Err(_) => Err("a number of seconds above 0 is wanted".to_owned()),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_documented_call_parses() {
+        let cli = Cli::try_parse_from(
+            "xtask run --disk /usr/share --mem 64M --donate carveout=16M --smp 2 --accel tcg"
+                .split(' ')
+                .chain(["--exec", "ls -l; free"]),
+        )
+        .unwrap();
+        let Verb::Run(run) = cli.verb else {
+            panic!("{cli:?}");
+        };
+        assert_eq!(run.machine.mem, Some(Size::mib(64)));
+        assert_eq!(run.machine.donate.len(), 1);
+        assert_eq!(run.exec.as_deref(), Some("ls -l; free"));
+    }
+}

@@ -1,0 +1,236 @@
+//! `bench`: costs in counted instructions.
+//!
+//! QEMU counts one instruction as one nanosecond and the time-stamp counter follows, so every
+//! figure is a number of instructions and a run repeats. The guest measures what happens inside it
+//! and says so in `@bench` events; what spans a boot is read off the counter at the prompts.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use protocol::event;
+use protocol::parse::Event;
+use serde::Serialize;
+
+use crate::args::{Bench, Profile};
+use crate::guest::{Done, Guest, Limit, Listener};
+use crate::host::Install;
+use crate::machine::{Accel, Board, Machine};
+use crate::outcome::{Ending, Exit};
+use crate::places::Places;
+use crate::session::Session;
+use crate::workshop::{DONATION, Workshop};
+use crate::{image, tree};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+/// What the guest is told, after `bench` and before `bench first-byte`: a file goes through kexec.
+const ACROSS_KEXEC: [&str; 2] = ["write /tmp/probe hello", "kexec"];
+
+/// What a figure should not exceed. Linux 7.2 needs 1,599 for a pread of 4 KiB that hits,
+/// 1,320 million from kexec to the first byte, and 223 (q35) or 160 (microvm) million to init.
+const TARGETS: [(&str, Option<Board>, u64); 6] = [
+    ("page-cache hit", None, 900),
+    ("cleancache store", None, 1_000),
+    ("cleancache restore", None, 1_000),
+    ("boot to prompt", Some(Board::Q35), 60_000_000),
+    ("boot to prompt", Some(Board::Microvm), 30_000_000),
+    ("kexec to first byte", None, 100_000_000),
+];
+
+/// One figure.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+struct Figure {
+    board: String,
+    name: String,
+    /// Instructions for all operations together.
+    instructions: u64,
+    operations: u64,
+    /// Instructions for one.
+    each: u64,
+    /// What `each` should not exceed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<u64>,
+}
+
+impl Figure {
+    fn new(board: Board, name: &str, instructions: u64, operations: u64) -> Figure {
+        let target =
+            TARGETS.iter().find(|(of, on, _)| *of == name && on.is_none_or(|on| on == board)).map(|&(.., limit)| limit);
+        Figure {
+            board: board.to_string(),
+            name: name.to_owned(),
+            instructions,
+            operations,
+            each: instructions / operations.max(1),
+            target,
+        }
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug, Serialize)]
+struct Report {
+    build: String,
+    figures: Vec<Figure>,
+}
+
+/// Measures, and prints.
+pub fn bench(places: Places, install: Install, args: &Bench) -> Result<Exit> {
+    let workshop = Workshop::open(places, install, Profile::Release)?;
+    let boards = args.machine.map_or(vec![Board::Q35, Board::Microvm], |board| vec![board]);
+    let mut report = Report { build: workshop.built.id.clone(), figures: Vec::new() };
+    for board in boards {
+        report.figures.extend(measure(&workshop, board)?);
+    }
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&report)?);
+    } else {
+        print!("{}", table(&report));
+    }
+    Ok(Exit::Success)
+}
+
+/// Everything on one board.
+fn measure(workshop: &Workshop, board: Board) -> Result<Vec<Figure>> {
+    let work = workshop.places.work_dir(&format!("bench-{board}"))?;
+    let (top, image) = (work.join("tree"), work.join("disk.img"));
+    tree::sample(&top, &workshop.built.bootable)?;
+    image::from_directory(&top, &image, 4096, workshop.install)?;
+    let machine = Machine {
+        board,
+        accel: Accel::Counted,
+        donations: vec![DONATION],
+        disk: Workshop::disk(image),
+        ..workshop.machine()
+    };
+    let log = workshop.places.log(&format!("bench-{board}"))?;
+    let session = Session::start(machine.command(), &log)?;
+    let mut figures = Figures { board, figures: Vec::new(), errors: Vec::new() };
+    match talk(session, &mut figures)? {
+        Ending::Clean => Ok(figures.figures),
+        other => {
+            let lines = [vec![format!("{board}: {other}")], workshop.backtrace(&other)].concat();
+            bail!("{}\nserial log: {}", lines.join("\n"), log.display())
+        }
+    }
+}
+
+fn talk(session: Session, figures: &mut Figures) -> Result<Ending> {
+    let (mut guest, booted) = match Guest::boot(session, figures, Limit::new(PATIENCE)) {
+        Ok(booted) => booted,
+        Err(ending) => return Ok(ending),
+    };
+    figures.add("boot to prompt", booted, 1);
+    let commands = ["bench"].iter().chain(&ACROSS_KEXEC).chain(&["bench first-byte"]);
+    for command in commands {
+        match guest.command(command, figures, Limit::new(PATIENCE)) {
+            Ok(Done { failed: false, .. }) => {}
+            Ok(_) => bail!("{command}: {}", figures.errors.join("; ")),
+            Err(ending) => return Ok(ending),
+        }
+    }
+    Ok(guest.power_off(figures, Limit::new(PATIENCE)))
+}
+
+/// Collects `@bench` events.
+struct Figures {
+    board: Board,
+    figures: Vec<Figure>,
+    errors: Vec<String>,
+}
+
+impl Figures {
+    fn add(&mut self, name: &str, instructions: u64, operations: u64) {
+        self.figures.push(Figure::new(self.board, name, instructions, operations));
+    }
+}
+
+impl Listener for Figures {
+    fn output(&mut self, _: &[u8]) {}
+
+    fn error(&mut self, line: &str) {
+        self.errors.push(line.to_owned());
+    }
+
+    fn log(&mut self, _: &str) {}
+
+    fn event(&mut self, event: Event<'_>) {
+        if event.name() != event::BENCH {
+            return;
+        }
+        let numbers = (event.number("instructions"), event.number("ops"));
+        if let (Some(name), (Some(instructions), Some(operations))) = (event.get("name"), numbers) {
+            let name: Vec<u8> = name.bytes().collect();
+            // Event values may be words with dashes where a person reads a blank.
+            let name = String::from_utf8_lossy(&name).into_owned();
+            self.add(&name, instructions, operations);
+        }
+    }
+}
+
+/// The report for people.
+fn table(report: &Report) -> String {
+    let mut text = format!("Holdover {}: instructions per operation\n\n", report.build);
+    let width = report.figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
+    for figure in &report.figures {
+        let verdict = match figure.target {
+            Some(target) if figure.each <= target => format!("within {}", grouped(target)),
+            Some(target) => format!("above {}", grouped(target)),
+            None => String::new(),
+        };
+        let line = format!("{:7}  {:width$}  {:>13}  {verdict}", figure.board, figure.name, grouped(figure.each));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
+/// `1234567` as `1,234,567`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_compared_with_the_targets_of_their_board() {
+        let report = Report {
+            build: "0.1.0".to_owned(),
+            figures: vec![
+                Figure::new(Board::Q35, "boot to prompt", 40_000_000, 1),
+                Figure::new(Board::Microvm, "boot to prompt", 40_000_000, 1),
+                Figure::new(Board::Q35, "page-cache hit", 8_000, 10),
+                Figure::new(Board::Q35, "tmpfs read", 7_000, 10),
+            ],
+        };
+        let text = table(&report);
+        let lines: Vec<&str> = text.lines().skip(2).collect();
+        assert_eq!(
+            lines,
+            [
+                "q35      boot to prompt     40,000,000  within 60,000,000",
+                "microvm  boot to prompt     40,000,000  above 30,000,000",
+                "q35      page-cache hit            800  within 900",
+                "q35      tmpfs read                700",
+            ]
+        );
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        assert_eq!(grouped(0), "0");
+        assert_eq!(grouped(999), "999");
+        assert_eq!(grouped(1_000), "1,000");
+        assert_eq!(grouped(1_234_567), "1,234,567");
+    }
+}

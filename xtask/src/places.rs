@@ -1,0 +1,93 @@
+//! Where things lie: the source tree, and everything under the target directory.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+
+use crate::args::Profile;
+
+/// The source tree and its target directory.
+#[derive(Clone, Debug)]
+pub struct Places {
+    root: PathBuf,
+    target: PathBuf,
+}
+
+impl Places {
+    /// Finds them: the tree from cargo, or as it was when xtask was compiled; the target
+    /// directory from `CARGO_TARGET_DIR`, or `target` in the tree.
+    pub fn find() -> Result<Places> {
+        let manifest =
+            env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from);
+        let root = manifest.parent().context("xtask lies in no workspace")?.to_owned();
+        let target = match env::var_os("CARGO_TARGET_DIR") {
+            Some(target) => env::current_dir().context("no current directory")?.join(target),
+            None => root.join("target"),
+        };
+        Ok(Places { root, target })
+    }
+
+    /// The top of the source tree.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Cargo's target directory for the guest; apart from the host's, since another compiler may
+    /// have to build it.
+    pub fn guest_target(&self) -> PathBuf {
+        self.target.join("guest")
+    }
+
+    /// Where the results of a build are put.
+    pub fn artifacts(&self, profile: Profile) -> PathBuf {
+        self.target.join("holdover").join(match profile {
+            Profile::Dev => "debug",
+            Profile::Release => "release",
+        })
+    }
+
+    /// The serial log of a run, which is kept. Makes the directory.
+    pub fn log(&self, name: &str) -> Result<PathBuf> {
+        let logs = self.target.join("qemu-logs");
+        make_dir(&logs)?;
+        Ok(logs.join(format!("{name}.log")))
+    }
+
+    /// A new, empty directory for disk images and the trees that they are made from. It is
+    /// removed when the value is dropped.
+    pub fn work_dir(&self, name: &str) -> Result<WorkDir> {
+        let name = format!("{name}-{}", std::process::id());
+        let path = self.target.join("holdover").join("work").join(name);
+        if path.exists() {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot clear {path:?}"))?;
+        }
+        make_dir(&path)?;
+        Ok(WorkDir { path })
+    }
+}
+
+/// A directory that lives as long as this value.
+#[derive(Debug)]
+pub struct WorkDir {
+    path: PathBuf,
+}
+
+impl WorkDir {
+    /// A path inside.
+    pub fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Drop for WorkDir {
+    fn drop(&mut self) {
+        // What cannot be removed is only wasted space under target/.
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Makes a directory and those above it.
+pub fn make_dir(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make {path:?}"))
+}

@@ -1,0 +1,167 @@
+//! `test`: the host's tests, then the scenarios.
+
+use std::collections::VecDeque;
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::args::{Profile, Test};
+use crate::host::Install;
+use crate::outcome::Exit;
+use crate::places::Places;
+use crate::scenario::{self, Scenario, play};
+use crate::workshop::Workshop;
+
+/// How many tests went which way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    fn add(&mut self, other: Tally) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// Runs the tests that were asked for; the last line counts them.
+pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
+    let filter = args.filter.as_deref().unwrap_or_default();
+    let mut scenarios = scenario::load(places.root())?;
+    scenarios.retain(|scenario| scenario.name.contains(filter));
+    if args.list {
+        for scenario in &scenarios {
+            println!("{:24} {}", scenario.name, scenario.about);
+        }
+        return Ok(Exit::Success);
+    }
+    let mut tally = Tally::default();
+    if !args.no_host && args.filter.is_none() {
+        tally.add(host_tests(&places)?);
+    }
+    if !scenarios.is_empty() {
+        match Workshop::open(places, install, args.profile.or(Profile::Dev)) {
+            Ok(workshop) => tally.add(play_all(&workshop, scenarios, args.jobs.into())),
+            Err(error) => {
+                eprintln!("xtask: no scenario can be played: {error:#}");
+                tally.failed += scenarios.len() as u64;
+            }
+        }
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(match tally {
+        Tally { failed: 0, passed } if passed > 0 => Exit::Success,
+        _ => Exit::Failed,
+    })
+}
+
+/// Everything that `cargo test` runs, counted.
+fn host_tests(places: &Places) -> Result<Tally> {
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.current_dir(places.root());
+    cargo.args(["test", "--quiet", "--no-fail-fast"]).stdout(Stdio::piped());
+    let mut child = cargo.spawn().context("cannot start cargo")?;
+    let mut tally = Tally::default();
+    let stdout = child.stdout.take().context("no pipe from cargo")?;
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line.context("cannot read what cargo writes")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        if let Some(suite) = suite_result(&line) {
+            tally.add(suite);
+        }
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    if !status.success() && tally.failed == 0 {
+        // It did not compile, or a test program crashed before it could count.
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// `test result: ok. 3 passed; 0 failed; ...`
+fn suite_result(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let count = |word: &str| {
+        let count = counts.split("; ").find_map(|part| part.strip_suffix(word))?;
+        count.trim().parse().ok()
+    };
+    Some(Tally { passed: count("passed")?, failed: count("failed")? })
+}
+
+/// Plays scenarios, several at once, with one line for each as it ends.
+fn play_all(workshop: &Workshop, scenarios: Vec<Scenario>, jobs: usize) -> Tally {
+    let bar = ProgressBar::new(scenarios.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    let waiting = Mutex::new(VecDeque::from(scenarios));
+    let tally = Mutex::new(Tally::default());
+    let next = || lock(&waiting).pop_front();
+    thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(scenario) = next() {
+                    bar.set_message(scenario.name.clone());
+                    let (one, line) = play_one(workshop, &scenario);
+                    bar.suspend(|| println!("{line}"));
+                    bar.inc(1);
+                    lock(&tally).add(one);
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    *lock(&tally)
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Plays one scenario; gives its count and its line.
+fn play_one(workshop: &Workshop, scenario: &Scenario) -> (Tally, String) {
+    let started = Instant::now();
+    let problem = match play::play(workshop, scenario) {
+        Ok(Ok(())) => None,
+        Ok(Err(problem)) => Some(problem),
+        Err(error) => Some(format!("{error:#}")),
+    };
+    let name = &scenario.name;
+    let seconds = started.elapsed().as_secs_f64();
+    match problem {
+        None => {
+            let tally = Tally { passed: 1, failed: 0 };
+            (tally, format!("ok    {name:24} {seconds:5.1} s  {}", scenario.about))
+        }
+        Some(problem) => {
+            let log =
+                workshop.places.log(name).map_or_else(|error| format!("{error:#}"), |path| path.display().to_string());
+            let tally = Tally { passed: 0, failed: 1 };
+            (tally, format!("FAIL  {name:24} {seconds:5.1} s  {problem}\n      log: {log}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_suites_are_counted() {
+        let line = "test result: ok. 11 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; \
+                    finished in 0.05s";
+        let tally = Tally { passed: 11, failed: 2 };
+        assert_eq!(suite_result(line), Some(tally));
+        assert_eq!(suite_result("running 3 tests"), None);
+    }
+}
