@@ -62,7 +62,7 @@ impl System {
         let carve_out = CarveOut::lend(memory, &cleancache, machine.carve_out);
 
         let (generation, tmpfs) = Generation::begin(&machine.parcel, handover, &environment(&cache));
-        let vfs = Vfs::new(&[DISK, TMP]);
+        let vfs = Vfs::new(&[b"disk", b"tmp"]);
         let tmpfs = Arc::new(tmpfs);
         say("tmpfs", TMP, vfs.mount(TMP, tmpfs.clone()));
         let disk = machine.disk().map(|disk| disk.clone() as Arc<dyn BlockDevice>);

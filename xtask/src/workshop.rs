@@ -99,7 +99,7 @@ impl Workshop {
     /// if it does not.
     fn try_kvm(&self, machine: &Machine) -> Result<Result<(), String>> {
         const DEVICE: &str = "/dev/kvm";
-        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+        const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
         let mut open = std::fs::File::options();
         if let Err(error) = open.read(true).write(true).open(DEVICE) {
             return Ok(Err(format!("{DEVICE}: {error}")));

@@ -126,6 +126,17 @@ impl Model {
         Ok(self.nodes.iter().find(holds).map_or(dir, |(&ino, _)| ino))
     }
 
+    /// The directory `dir` and all above it.
+    fn ancestors(&self, dir: u64) -> Vec<u64> {
+        let mut all = vec![dir];
+        while let Ok(parent) = self.parent(all[all.len() - 1])
+            && !all.contains(&parent)
+        {
+            all.push(parent);
+        }
+        all
+    }
+
     /// Inodes that nothing leads to and nobody holds open are gone.
     pub fn reap(&mut self) {
         let named: BTreeSet<u64> = self
@@ -204,16 +215,8 @@ impl Model {
         let ino = *self.directory(from)?.get(name).ok_or(Error::NotFound)?;
         let old = self.directory(to)?.get(new).copied();
         let is_directory = self.kind(ino)? == FileType::Directory;
-        let mut above = to;
-        while is_directory {
-            if above == ino {
-                return Err(Error::Loop);
-            }
-            let next = self.parent(above)?;
-            if next == above {
-                break;
-            }
-            above = next;
+        if is_directory && self.ancestors(to).contains(&ino) {
+            return Err(Error::Loop);
         }
         if old == Some(ino) {
             return Ok(());
