@@ -18,10 +18,10 @@ use prompt::options::Args;
 use protocol::event;
 
 use crate::arch::tsc;
+use crate::console;
 use crate::shell::failure::At;
 use crate::shell::walk::{Step, Walk};
 use crate::shell::{Failure, Outcome, Session};
-use crate::console;
 
 /// A measurement.
 struct Bench {
@@ -52,11 +52,21 @@ impl Count {
 
 /// All of them.
 const BENCHES: [Bench; 10] = [
-    Bench { name: "cache-hit", about: "read 4 KiB of a file on disk that the page cache holds", usual: true, run: cache_hit },
+    Bench {
+        name: "cache-hit",
+        about: "read 4 KiB of a file on disk that the page cache holds",
+        usual: true,
+        run: cache_hit,
+    },
     Bench { name: "cleancache-store", about: "store a page", usual: true, run: cleancache_store },
     Bench { name: "cleancache-restore", about: "restore a page", usual: true, run: cleancache_restore },
     Bench { name: "cleancache-invalidate", about: "drop a page", usual: true, run: cleancache_invalidate },
-    Bench { name: "cleancache-take-back", about: "take a frame back with a page in it", usual: true, run: cleancache_take_back },
+    Bench {
+        name: "cleancache-take-back",
+        about: "take a frame back with a page in it",
+        usual: true,
+        run: cleancache_take_back,
+    },
     Bench { name: "tmpfs-write", about: "overwrite 4 KiB", usual: true, run: tmpfs_write },
     Bench { name: "tmpfs-append", about: "append 4 KiB", usual: true, run: tmpfs_append },
     Bench { name: "tmpfs-read", about: "read 4 KiB", usual: true, run: tmpfs_read },
@@ -117,9 +127,8 @@ fn report(session: &mut Session<'_>, name: &str, count: Count) {
 fn cache_hit(session: &mut Session<'_>) -> Outcome<Count> {
     let (path, mut file) = file_of_a_page(session, b"/disk")?;
     let mut page = [0; FRAME_SIZE];
-    let mut read = |operations: usize| {
-        (0..operations).try_for_each(|_| file.read_at(0, black_box(&mut page)).map(drop)).at(&path)
-    };
+    let mut read =
+        |operations: usize| (0..operations).try_for_each(|_| file.read_at(0, black_box(&mut page)).map(drop)).at(&path);
     read(WARM_UP)?;
     let mut count = Count::default();
     count.add(OPERATIONS, || read(OPERATIONS))?;

@@ -68,7 +68,10 @@ fn first_half(session: &mut Session<'_>) -> Outcome {
 fn second_half(session: &mut Session<'_>, digest: &[u8], files: u64) -> Outcome {
     let generation = &session.system.generation;
     let (number, downtime) = (generation.number, generation.downtime());
-    say(session, format_args!("   This is generation {number}. From the last instruction before to the first shell after:"));
+    say(
+        session,
+        format_args!("   This is generation {number}. From the last instruction before to the first shell after:"),
+    );
     say(session, format_args!("   {}.", Seconds(downtime)));
     let sum = sum_tree(session, DIRECTORY, u64::MAX)?;
     let same = format!("{}", sum.digest).as_bytes() == digest && sum.files == files;
@@ -96,7 +99,10 @@ fn tell_memory(session: &mut Session<'_>) -> Room {
     say(session, format_args!("1. Memory"));
     let (cacheable, donated) = (Human(room.cacheable), Human(room.donated));
     say(session, format_args!("   {cacheable} can hold pages of files, and {donated} more are lent by the host,"));
-    say(session, format_args!("   which may take them back at any moment: that is where cleancache keeps evicted pages."));
+    say(
+        session,
+        format_args!("   which may take them back at any moment: that is where cleancache keeps evicted pages."),
+    );
     room
 }
 
@@ -126,7 +132,10 @@ fn disk_part(session: &mut Session<'_>, room: Room) -> Outcome {
         if pass == "first" {
             say(session, format_args!("   /disk: {} files, {}", sum.files, Human(sum.bytes)));
             if sum.bytes <= room.cacheable {
-                say(session, format_args!("   That fits into memory, so there is little to see; a larger disk shows more."));
+                say(
+                    session,
+                    format_args!("   That fits into memory, so there is little to see; a larger disk shows more."),
+                );
             }
         }
         let saved = Human(bytes_of(restored));
@@ -149,7 +158,13 @@ fn tell_take_back(session: &mut Session<'_>, room: Room) -> Outcome<bool> {
     let taken = session.system.take_back(wanted);
     let took = Seconds(time::uptime().saturating_sub(began));
     let (frames, used) = (taken.frames(), taken.used);
-    say(session, format_args!("   The host wants {} back: {frames} frames, {used} of them with a page, {took}.", Human(bytes_of(wanted))));
+    say(
+        session,
+        format_args!(
+            "   The host wants {} back: {frames} frames, {used} of them with a page, {took}.",
+            Human(bytes_of(wanted))
+        ),
+    );
     Ok(true)
 }
 
@@ -158,7 +173,10 @@ fn tell_tmpfs(session: &mut Session<'_>) -> Outcome<TreeSum> {
     say(session, format_args!("3. Files in memory"));
     write_files(session)?;
     let sum = sum_tree(session, DIRECTORY, u64::MAX)?;
-    say(session, format_args!("   {}: {} files, {}, sum {}", Shown(DIRECTORY), sum.files, Human(sum.bytes), sum.digest));
+    say(
+        session,
+        format_args!("   {}: {} files, {}, sum {}", Shown(DIRECTORY), sum.files, Human(sum.bytes), sum.digest),
+    );
     Ok(sum)
 }
 
@@ -213,7 +231,9 @@ fn sum_tree(session: &mut Session<'_>, root: &[u8], most: u64) -> Outcome<TreeSu
     let mut walk = Walk::new(session, root, true)?;
     let mut all = Sha256::new();
     let (mut files, mut bytes) = (0, 0);
-    while bytes < most && let Some(step) = walk.step(session)? {
+    while bytes < most
+        && let Some(step) = walk.step(session)?
+    {
         if step == Step::Node(FileType::Regular) {
             let sum = sum_file(session, walk.path(), most - bytes)?;
             all.update(format!("{}  ", sum.digest));

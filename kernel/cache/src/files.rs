@@ -1,16 +1,17 @@
 //! Which files the cache knows: names, epochs, and which filesystem fills them.
 
 use crate::backing::{Backing, FillError};
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cleancache::{FileId, FsId};
-use hashbrown::HashMap;
+use frames::Chunks;
 
 /// Files that may be known before those that nobody needs are looked for.
 const SWEEP_FLOOR: usize = 1024;
 
 /// A file, for good: inode numbers come back after a deletion, generations tell the lives apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Name {
     fs: FsId,
     ino: u64,
@@ -27,10 +28,11 @@ struct File {
     epoch: u32,
 }
 
-/// The files, by place and by name.
+/// The files, by place and by name, both of which grow by small pieces: this happens under the cache's lock, when nothing can be
+/// evicted.
 pub(crate) struct Files {
-    places: Vec<Option<File>>,
-    by_name: HashMap<Name, FileId>,
+    places: Chunks<Option<File>>,
+    by_name: BTreeMap<Name, FileId>,
     filesystems: Vec<(FsId, Arc<dyn Backing>)>,
     sweep_at: usize,
 }
@@ -44,7 +46,7 @@ pub(crate) struct Source {
 
 impl Files {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), by_name: HashMap::new(), filesystems: Vec::new(), sweep_at: SWEEP_FLOOR }
+        Self { places: Chunks::new(), by_name: BTreeMap::new(), filesystems: Vec::new(), sweep_at: SWEEP_FLOOR }
     }
 
     pub(crate) fn add_fs(&mut self, fs: FsId, backing: Arc<dyn Backing>) {
@@ -73,10 +75,10 @@ impl Files {
         }
         let id = make()?;
         let slot = id.slot() as usize;
-        if self.places.len() <= slot {
-            self.places.resize_with(slot + 1, || None);
+        self.places.grow(slot, |_| None);
+        if let Some(place) = self.places.get_mut(slot) {
+            *place = Some(File { id, name, pins: 1, epoch: 0 });
         }
-        self.places[slot] = Some(File { id, name, pins: 1, epoch: 0 });
         self.by_name.insert(name, id);
         Ok(id)
     }

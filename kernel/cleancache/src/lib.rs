@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+mod insertion;
 mod names;
 mod pool;
 mod state;
@@ -43,7 +44,7 @@ pub struct Config {
 }
 
 impl Default for Config {
-    /// Exclusive, evicting the oldest, no gate: when the working set exceeds memory few pages are ever activated, and a gate
+    /// Exclusive, evicting, no gate: when the working set exceeds memory few pages are ever activated, and a gate
     /// would leave the pools empty just when they are needed.
     fn default() -> Self {
         Self { gate: false, exclusive: true, evict: true }

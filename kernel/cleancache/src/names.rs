@@ -1,8 +1,8 @@
 //! Names that are handed out: of pools, filesystems and files. A place may be used again after its holder left, so a name has the
 //! place's serial number in it, and an old name is refused as stale.
 
-use alloc::vec::Vec;
 use core::fmt;
+use frames::Chunks;
 
 /// A name that refers to nothing: never handed out, or its holder has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,67 +61,93 @@ name!(
     FileId
 );
 
-/// Holders by name.
+/// Holders by name. It grows by pieces, so that it never needs much memory in one.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
-    places: Vec<Place<T>>,
-    free: Vec<u32>,
+    places: Chunks<Place<T>>,
+    /// The first free place, each of which leads to the next.
+    free: u32,
 }
 
 #[derive(Debug)]
 struct Place<T> {
     serial: u32,
-    holder: Option<T>,
+    holder: Holder<T>,
+}
+
+#[derive(Debug)]
+enum Holder<T> {
+    Here(T),
+    /// Nobody; the next free place.
+    Free(u32),
+}
+
+impl<T> Place<T> {
+    fn holder(&self) -> Option<&T> {
+        match &self.holder {
+            Holder::Here(holder) => Some(holder),
+            Holder::Free(_) => None,
+        }
+    }
+
+    fn holder_mut(&mut self) -> Option<&mut T> {
+        match &mut self.holder {
+            Holder::Here(holder) => Some(holder),
+            Holder::Free(_) => None,
+        }
+    }
 }
 
 impl<T> Table<T> {
     pub(crate) const fn new() -> Self {
-        Self { places: Vec::new(), free: Vec::new() }
+        Self { places: Chunks::new(), free: 0 }
     }
 
     pub(crate) fn insert<N: From<(u32, u32)>>(&mut self, holder: T) -> N {
-        let slot = self.free.pop().unwrap_or(self.places.len() as u32);
-        match self.places.get_mut(slot as usize) {
-            Some(place) => place.holder = Some(holder),
-            None => {
-                self.places.push(Place { serial: 0, holder: Some(holder) });
-                // Room to give every place back, so that removing allocates nothing.
-                self.free.reserve(self.places.len());
+        let slot = self.free;
+        self.places.grow(slot as usize, |at| Place { serial: 0, holder: Holder::Free(at as u32 + 1) });
+        let mut serial = 0;
+        if let Some(place) = self.places.get_mut(slot as usize) {
+            serial = place.serial;
+            if let Holder::Free(next) = core::mem::replace(&mut place.holder, Holder::Here(holder)) {
+                self.free = next;
             }
         }
-        N::from((slot, self.places[slot as usize].serial))
+        N::from((slot, serial))
     }
 
     pub(crate) fn remove(&mut self, name: impl Into<(u32, u32)>) -> Option<T> {
         let (slot, serial) = name.into();
         let place = self.places.get_mut(slot as usize).filter(|place| place.serial == serial)?;
-        let holder = place.holder.take()?;
+        place.holder()?;
+        let Holder::Here(holder) = core::mem::replace(&mut place.holder, Holder::Free(self.free)) else { return None };
         place.serial = place.serial.wrapping_add(1);
-        self.free.push(slot);
+        self.free = slot;
         Some(holder)
     }
 
     #[inline]
     pub(crate) fn get(&self, name: impl Into<(u32, u32)>) -> Option<&T> {
         let (slot, serial) = name.into();
-        self.places.get(slot as usize).filter(|place| place.serial == serial)?.holder.as_ref()
+        self.places.get(slot as usize).filter(|place| place.serial == serial)?.holder()
     }
 
     #[inline]
     pub(crate) fn get_mut(&mut self, name: impl Into<(u32, u32)>) -> Option<&mut T> {
         let (slot, serial) = name.into();
-        self.places.get_mut(slot as usize).filter(|place| place.serial == serial)?.holder.as_mut()
+        self.places.get_mut(slot as usize).filter(|place| place.serial == serial)?.holder_mut()
     }
 
     /// The holder at a place, whatever its serial number.
     pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.places.get_mut(slot as usize)?.holder.as_mut()
+        self.places.get_mut(slot as usize)?.holder_mut()
     }
 
     /// Every holder, with its name.
     pub(crate) fn iter<N: From<(u32, u32)>>(&self) -> impl Iterator<Item = (N, &T)> {
-        self.places.iter().enumerate().filter_map(|(slot, place)| {
-            place.holder.as_ref().map(|holder| (N::from((slot as u32, place.serial)), holder))
-        })
+        self.places
+            .iter()
+            .enumerate()
+            .filter_map(|(slot, place)| place.holder().map(|holder| (N::from((slot as u32, place.serial)), holder)))
     }
 }

@@ -4,6 +4,7 @@
 //! in neither only as a local variable of one of these functions.
 
 use crate::Config;
+use crate::insertion::Insertion;
 use crate::names::{FileId, FsId, PoolId, StaleId, Table};
 use crate::pool::{DonateError, Interchange, Pool, PoolConfig, TakeError};
 use crate::stats::{FsStats, PoolStats, Refusal, Stored};
@@ -11,13 +12,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use frames::{Frame, FrameList, FrameMap, Key, Memory, Pfn};
 
-/// The one order of the map: the entry stored longest ago is at its front.
+/// The one order of the map: the next entry to be evicted is at its front.
 const AGE: u8 = 0;
 
 pub(crate) struct State {
     memory: &'static Memory,
     config: Config,
     entries: FrameMap,
+    insertion: Insertion,
     pools: Table<Pool>,
     /// Places of pools that may have a free frame, so that a store need not look through all of them.
     with_free: Vec<u32>,
@@ -32,6 +34,7 @@ impl State {
             memory,
             config,
             entries: FrameMap::new(memory, memory.span().count as usize / 4, 1),
+            insertion: Insertion::default(),
             pools: Table::new(),
             with_free: Vec::new(),
             filesystems: Table::new(),
@@ -148,7 +151,8 @@ impl State {
             });
             return (Stored::Refused(Refusal::Gate), frame);
         }
-        let Some((mut place, slot)) = old.or_else(|| self.free_frame()) else {
+        let place = old.or_else(|| self.free_frame()).map(|place| (place, false));
+        let Some(((mut place, slot), evicted)) = place.or_else(|| self.evict().map(|place| (place, true))) else {
             self.count(fs, |stats| stats.refused_no_frame += 1);
             return (Stored::Refused(Refusal::NoFrame), frame);
         };
@@ -165,6 +169,9 @@ impl State {
         };
         match self.entries.insert(key, kept, AGE, slot as u16) {
             Ok(()) => {
+                if evicted && self.insertion.store(self.entries.len() as u64) {
+                    self.entries.move_to_front(key, AGE);
+                }
                 self.count(fs, |stats| {
                     stats.stores += 1;
                     stats.cached += 1;
@@ -186,6 +193,9 @@ impl State {
         let Some(&fs) = self.files.get(file) else { return false };
         let key = Key { file: file.slot(), index };
         let found = if self.config.exclusive { self.restore_out(key, frame) } else { self.restore_copy(key, frame) };
+        if found {
+            self.insertion.hit();
+        }
         self.count(fs, |stats| if found { stats.hits += 1 } else { stats.misses += 1 });
         found
     }
@@ -249,7 +259,7 @@ impl State {
         self.filesystems.iter::<FsId>().map(|(_, stats)| stats.clone()).collect()
     }
 
-    /// A frame without a page, and its pool's place: a free one, or the oldest entry's.
+    /// A frame without a page, and its pool's place.
     fn free_frame(&mut self) -> Option<(Frame, u32)> {
         while let Some(&slot) = self.with_free.last() {
             if let Some(pool) = self.pools.at_mut(slot) {
@@ -260,11 +270,16 @@ impl State {
             }
             self.with_free.pop();
         }
+        None
+    }
+
+    /// The frame of the entry that is to go first, and its pool's place.
+    fn evict(&mut self) -> Option<(Frame, u32)> {
         if !self.config.evict {
             return None;
         }
-        let oldest = self.entries.front(AGE)?.key();
-        let (frame, slot) = self.detach(oldest)?;
+        let first = self.entries.front(AGE)?.key();
+        let (frame, slot) = self.detach(first)?;
         if let Some(pool) = self.pools.at_mut(slot) {
             pool.evictions += 1;
         }

@@ -20,6 +20,7 @@ mod addr;
 pub mod arena;
 mod aside;
 mod buddy;
+mod chunks;
 mod frame;
 mod list;
 pub mod lock;
@@ -30,6 +31,7 @@ mod run;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};
 pub use aside::ClaimError;
+pub use chunks::Chunks;
 pub use frame::Frame;
 pub use list::FrameList;
 pub use lock::{Lock, Rank};

@@ -5,12 +5,12 @@
 //! [made known](FrameMap::add_file), no operation allocates; each costs the same however many frames there are.
 
 use crate::addr::{Page, Pfn};
+use crate::chunks::Chunks;
 use crate::frame::Frame;
 use crate::memory::Memory;
 use crate::meta::{FrameMeta, LOOSE, Links, NIL, ON_LIST};
 use alloc::boxed::Box;
 use alloc::vec;
-use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::Relaxed;
@@ -39,7 +39,7 @@ pub struct FrameMap {
     /// Bits to shift a 64-bit hash down by.
     shift: u32,
     orders: Box<[Links]>,
-    files: Vec<Chain>,
+    files: Chunks<Chain>,
 }
 
 impl FrameMap {
@@ -56,17 +56,14 @@ impl FrameMap {
             buckets: vec![NIL; buckets].into_boxed_slice(),
             shift: u64::BITS - buckets.trailing_zeros(),
             orders: vec![Links::EMPTY; orders].into_boxed_slice(),
-            files: Vec::new(),
+            files: Chunks::new(),
         }
     }
 
     /// Make `file` known, so that pages of it can be inserted. This allocates (8 bytes for each number up to it); nothing
     /// else does.
     pub fn add_file(&mut self, file: u32) {
-        let needed = file as usize + 1;
-        if self.files.len() < needed {
-            self.files.resize(needed, Chain { head: NIL, len: 0 });
-        }
+        self.files.grow(file as usize, |_| Chain { head: NIL, len: 0 });
     }
 
     /// How many pages of `file` are here.
@@ -109,14 +106,15 @@ impl FrameMap {
         record.bucket_next.store(self.buckets[bucket], Relaxed);
         self.buckets[bucket] = slot;
 
-        let chain = &mut self.files[key.file as usize];
-        record.file_prev.store(NIL, Relaxed);
-        record.file_next.store(chain.head, Relaxed);
-        if let Some(next) = meta.get(chain.head as usize) {
-            next.file_prev.store(slot, Relaxed);
+        if let Some(chain) = self.files.get_mut(key.file as usize) {
+            record.file_prev.store(NIL, Relaxed);
+            record.file_next.store(chain.head, Relaxed);
+            if let Some(next) = meta.get(chain.head as usize) {
+                next.file_prev.store(slot, Relaxed);
+            }
+            chain.head = slot;
+            chain.len += 1;
         }
-        chain.head = slot;
-        chain.len += 1;
         Ok(())
     }
 
@@ -164,7 +162,7 @@ impl FrameMap {
             return;
         }
         let meta = self.memory.meta();
-        let mut slot = self.files[file as usize].head;
+        let mut slot = self.files.get(file as usize).map_or(NIL, |chain| chain.head);
         while let Some(record) = meta.get(slot as usize) {
             slot = record.file_next.load(Relaxed);
             let key = key_of(record);
@@ -190,15 +188,19 @@ impl FrameMap {
         }
 
         let (next, prev) = (record.file_next.load(Relaxed), record.file_prev.load(Relaxed));
-        let chain = &mut self.files[key.file as usize];
-        match meta.get(prev as usize) {
-            Some(before) => before.file_next.store(next, Relaxed),
-            None => chain.head = next,
-        }
         if let Some(after) = meta.get(next as usize) {
             after.file_prev.store(prev, Relaxed);
         }
-        chain.len -= 1;
+        let before = meta.get(prev as usize);
+        if let Some(before) = before {
+            before.file_next.store(next, Relaxed);
+        }
+        if let Some(chain) = self.files.get_mut(key.file as usize) {
+            if before.is_none() {
+                chain.head = next;
+            }
+            chain.len -= 1;
+        }
 
         let order = record.list.swap(LOOSE, Relaxed) - 1;
         self.orders[usize::from(order)].unlink(meta, slot);

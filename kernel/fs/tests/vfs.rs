@@ -36,8 +36,8 @@ fn read(vfs: &Vfs, path: &str) -> Result<String, Error> {
 }
 
 fn names(vfs: &Vfs, path: &str) -> Vec<String> {
-    let mut names: Vec<_> =
-        vfs.read_dir(path.as_bytes()).unwrap().into_iter().map(|entry| String::from_utf8(entry.name).unwrap()).collect();
+    let entries = vfs.read_dir(path.as_bytes()).unwrap();
+    let mut names: Vec<_> = entries.into_iter().map(|entry| String::from_utf8(entry.name).unwrap()).collect();
     names.sort();
     names
 }
@@ -130,7 +130,7 @@ fn symbolic_links_are_followed_up_to_40() {
 
 #[test]
 fn names_are_made_moved_and_removed() {
-    let machine = Machine::new(256);
+    let machine = Machine::new(2048);
     let vfs = two(&machine);
     write(&vfs, "/tmp/one", "first");
     assert_eq!(vfs.create(b"/tmp/one", 0, IfExists::Refuse).err(), Some(Error::Exists));

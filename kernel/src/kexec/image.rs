@@ -89,11 +89,6 @@ impl Image {
     pub fn is_sealed(&self) -> bool {
         self.sealed
     }
-
-    /// The memory that it will lie in.
-    pub fn extent(&self) -> Span {
-        self.extent
-    }
 }
 
 /// Reads until `out` is full. The file's end before that is a truncated file.

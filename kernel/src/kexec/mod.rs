@@ -7,9 +7,9 @@
 //! 1. [`Image::load`] stages the file's bytes in frames outside the scratch area; nothing is lost if that fails.
 //! 2. [`prepare`] adds the start info, the memory map and the parcel, and builds page tables and code that survive
 //!    the moves; all that can fail has failed by its end, and dropping its result undoes it.
-//! 3. [`Prepared::jump`] does not return.
+//! 3. [`prepare::Prepared::jump`] does not return.
 //!
-//! The top pages of the scratch area ([`TAIL_LEN`]) receive what the boot stage reads. It copies all of that before it
+//! The top pages of the scratch area ([`prepare::TAIL_LEN`]) receive what the boot stage reads. It copies all of that before it
 //! writes there, so nothing handed over needs room outside the scratch area or below 4 GiB, however fragmented memory is.
 
 mod image;
@@ -18,4 +18,4 @@ mod moves;
 mod prepare;
 
 pub use image::{Image, LoadError};
-pub use prepare::{Machine, PrepareError, Prepared, TAIL_LEN, Target, prepare};
+pub use prepare::{Machine, PrepareError, Target, prepare};

@@ -53,9 +53,9 @@ fn paths(session: &Session<'_>, word: &[u8]) -> Vec<Vec<u8>> {
     let cut = word.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let (directory, start) = word.split_at(cut);
     let Ok(entries) = session.entries(if directory.is_empty() { b"." } else { directory }) else { return Vec::new() };
-    let fitting = entries.into_iter().filter(|entry| {
-        entry.name.starts_with(start) && (!start.is_empty() || !entry.name.starts_with(b"."))
-    });
+    let fitting = entries
+        .into_iter()
+        .filter(|entry| entry.name.starts_with(start) && (!start.is_empty() || !entry.name.starts_with(b".")));
     fitting
         .map(|entry| {
             let slash: &[u8] = if entry.kind == FileType::Directory { b"/" } else { b"" };

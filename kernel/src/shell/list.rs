@@ -23,7 +23,12 @@ pub const COMMANDS: &[Command] = &[
         help: "list directories; -l: long; -a: hidden names too; -h: short sizes; -d: directories themselves; -R: whole trees",
         run: ls,
     },
-    Command { name: "stat", usage: "[-L] PATH...", help: "everything about files; -L: about what a link leads to", run: stat },
+    Command {
+        name: "stat",
+        usage: "[-L] PATH...",
+        help: "everything about files; -L: about what a link leads to",
+        run: stat,
+    },
     Command {
         name: "find",
         usage: "[PATH...] [-type f|d|l] [-name PATTERN] [-maxdepth N]",

@@ -21,7 +21,12 @@ pub const COMMANDS: &[Command] = &[
     },
     Command { name: "kho", usage: "", help: "which generation this is, and what crossed the last kexec", run: kho },
     Command { name: "demo", usage: "", help: "the whole story in half a minute, kexec included", run: demo::run },
-    Command { name: "bench", usage: "[NAME...]", help: "measure operations; `bench -l` lists the names", run: bench::run },
+    Command {
+        name: "bench",
+        usage: "[NAME...]",
+        help: "measure operations; `bench -l` lists the names",
+        run: bench::run,
+    },
     Command { name: "uptime", usage: "", help: "how long this kernel has been running", run: uptime },
     Command { name: "dmesg", usage: "", help: "the latest lines of the kernel's log", run: print_log },
     Command { name: "echo", usage: "[-n] [TEXT...]", help: "print the words; -n: no newline", run: echo },
@@ -110,7 +115,9 @@ fn help(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             session.out.print(format_args!("  {name:widest$}  {help}\n"));
         }
     }
-    session.out.print(format_args!("`help COMMAND` shows options. In a line: 'a b' \"a b\" a\\ b  ;  #  > FILE  >> FILE\n"));
+    session
+        .out
+        .print(format_args!("`help COMMAND` shows options. In a line: 'a b' \"a b\" a\\ b  ;  #  > FILE  >> FILE\n"));
     Ok(())
 }
 

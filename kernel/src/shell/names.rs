@@ -41,12 +41,7 @@ pub const COMMANDS: &[Command] = &[
         help: "set the times of files to now, and make those that do not exist; -c: make none",
         run: touch,
     },
-    Command {
-        name: "chmod",
-        usage: "MODE PATH...",
-        help: "change permissions: 644, or u+x,go-w",
-        run: chmod,
-    },
+    Command { name: "chmod", usage: "MODE PATH...", help: "change permissions: 644, or u+x,go-w", run: chmod },
     Command {
         name: "chown",
         usage: "[-h] UID[:GID] PATH...",

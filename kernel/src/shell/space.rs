@@ -14,7 +14,12 @@ use super::{Failure, Outcome, Session};
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
-    Command { name: "df", usage: "[-h] [-i] [PATH...]", help: "space on filesystems; -h: short sizes; -i: inodes", run: df },
+    Command {
+        name: "df",
+        usage: "[-h] [-i] [PATH...]",
+        help: "space on filesystems; -h: short sizes; -i: inodes",
+        run: df,
+    },
     Command {
         name: "mount",
         usage: "[SOURCE POINT]",
@@ -59,7 +64,9 @@ fn df(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             add(session, Some(&point))
         })
     };
-    print_space(session, &rows, args.has('h'), args.has('i'));
+    if outcome.is_ok() || !rows.is_empty() {
+        print_space(session, &rows, args.has('h'), args.has('i'));
+    }
     outcome
 }
 
@@ -77,10 +84,9 @@ fn print_space(session: &mut Session<'_>, rows: &[Row], human: bool, inodes: boo
     for Row { source, point, space } in rows {
         let (all, free) = match inodes {
             true => (space.inodes, space.free_inodes),
-            false => (
-                space.blocks.saturating_mul(space.block_size),
-                space.free_blocks.saturating_mul(space.block_size),
-            ),
+            false => {
+                (space.blocks.saturating_mul(space.block_size), space.free_blocks.saturating_mul(space.block_size))
+            }
         };
         let used = all.saturating_sub(free);
         // Rounded up, as df does; nothing is no part of nothing.

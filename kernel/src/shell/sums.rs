@@ -77,7 +77,9 @@ pub fn sum_file(session: &Session<'_>, path: &[u8], most: u64) -> Outcome<Sum> {
     let mut reader = Reader::open(session, path)?;
     let mut hash = Sha256::new();
     let mut bytes = 0u64;
-    while bytes < most && let Some(part) = reader.next(session)? {
+    while bytes < most
+        && let Some(part) = reader.next(session)?
+    {
         hash.update(part);
         bytes += part.len() as u64;
     }

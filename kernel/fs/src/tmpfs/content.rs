@@ -40,15 +40,15 @@ pub(super) struct Content {
 }
 
 /// What is found at a position.
-enum Found {
-    /// Pages that can be read and written, and where in them.
-    Data,
+enum Found<'a> {
+    /// The bytes from there to the end of the extent.
+    Data(&'a mut [u8]),
     /// Frames of no content, for pages up to this one.
     Preallocated(u64),
-    /// Pages that were never claimed.
-    Unclaimed,
-    /// Nothing, up to this page.
-    Hole(u64),
+    /// Pages that were never claimed, up to this one.
+    Unclaimed(u64),
+    /// Nothing.
+    Hole,
 }
 
 impl Content {
@@ -102,25 +102,23 @@ impl Content {
         while done < len {
             let at = pos + done as u64;
             let rest = &mut out[done..len];
-            done += match self.find(at) {
-                Found::Data => match self.bytes_at(at) {
-                    Some(bytes) => {
-                        let len = rest.len().min(bytes.len());
-                        rest[..len].copy_from_slice(&bytes[..len]);
-                        len
-                    }
-                    None => return Err(Error::Quarantined),
-                },
-                Found::Preallocated(end) | Found::Hole(end) => {
-                    let len = rest.len().min(bytes_up_to(at, end));
-                    rest[..len].fill(0);
-                    len
+            let nothing_until = match self.find(at) {
+                Found::Data(bytes) => {
+                    let len = rest.len().min(bytes.len());
+                    rest[..len].copy_from_slice(&bytes[..len]);
+                    done += len;
+                    continue;
                 }
-                Found::Unclaimed => {
+                Found::Unclaimed(_) => {
                     self.claim(page_of(at))?;
-                    0
+                    continue;
                 }
+                Found::Preallocated(end) => end,
+                Found::Hole => self.hole_end(page_of(at)),
             };
+            let len = rest.len().min(bytes_up_to(at, nothing_until));
+            rest[..len].fill(0);
+            done += len;
         }
         Ok(len)
     }
@@ -151,20 +149,19 @@ impl Content {
     fn write_some(&mut self, at: u64, data: &[u8]) -> Result<usize> {
         let index = page_of(at);
         match self.find(at) {
-            Found::Data => {
-                let bytes = self.bytes_at(at).ok_or(Error::Quarantined)?;
+            Found::Data(bytes) => {
                 let len = data.len().min(bytes.len());
                 bytes[..len].copy_from_slice(&data[..len]);
                 Ok(len)
             }
-            Found::Unclaimed => self.claim(index).map(|()| 0),
+            Found::Unclaimed(_) => self.claim(index).map(|()| 0),
             Found::Preallocated(end) => {
                 let pages = pages_for(at, data.len()).min(end - u64::from(index));
                 let run = self.detach(index, pages as u32)?;
                 Ok(self.place(at, run, data))
             }
-            Found::Hole(end) => {
-                let run = self.frames_for(index, pages_for(at, data.len()), end)?;
+            Found::Hole => {
+                let run = self.frames_for(index, pages_for(at, data.len()), self.hole_end(index))?;
                 Ok(self.place(at, run, data))
             }
         }
@@ -220,7 +217,7 @@ impl Content {
         let mut reserved: Vec<(u32, FrameRun)> = Vec::new();
         while page < last {
             page = match self.find(page * PAGE) {
-                Found::Hole(until) => match self.space.run(until.min(last) - page) {
+                Found::Hole => match self.space.run(self.hole_end(page as u32).min(last) - page) {
                     Ok(run) => {
                         let next = page + run.len() as u64;
                         reserved.push((page as u32, run));
@@ -231,7 +228,8 @@ impl Content {
                         return Err(error);
                     }
                 },
-                Found::Data | Found::Unclaimed | Found::Preallocated(_) => self.extent_end(page as u32),
+                Found::Data(bytes) => page + bytes.len() as u64 / PAGE,
+                Found::Unclaimed(end) | Found::Preallocated(end) => end,
             };
         }
         for (index, run) in reserved {
@@ -252,34 +250,24 @@ impl Content {
         if self.quarantined { Err(Error::Quarantined) } else { Ok(()) }
     }
 
-    fn find(&self, at: u64) -> Found {
+    fn find(&mut self, at: u64) -> Found<'_> {
         let index = page_of(at);
-        if let Some((&start, extent)) = self.extents.range(..=index).next_back() {
-            let end = u64::from(start) + u64::from(extent.pages());
-            if u64::from(index) < end {
-                return match (&extent.store, extent.preallocated) {
-                    (_, true) => Found::Preallocated(end),
-                    (Store::Owned(_), false) => Found::Data,
-                    (Store::Unclaimed(_), false) => Found::Unclaimed,
-                };
-            }
+        let Some((&start, extent)) = self.extents.range_mut(..=index).next_back() else { return Found::Hole };
+        let end = u64::from(start) + u64::from(extent.pages());
+        if u64::from(index) >= end {
+            return Found::Hole;
         }
-        let next = index.checked_add(1).and_then(|after| self.extents.range(after..).next());
-        Found::Hole(next.map_or(1 << 32, |(&start, _)| u64::from(start)))
-    }
-
-    /// The bytes from `at` to the end of its extent, where there are any to see.
-    fn bytes_at(&mut self, at: u64) -> Option<&mut [u8]> {
-        let (&start, extent) = self.extents.range_mut(..=page_of(at)).next_back()?;
         match &mut extent.store {
-            Store::Owned(run) => run.bytes_mut().get_mut(usize::try_from(at - u64::from(start) * PAGE).ok()?..),
-            Store::Unclaimed(_) => None,
+            _ if extent.preallocated => Found::Preallocated(end),
+            Store::Unclaimed(_) => Found::Unclaimed(end),
+            Store::Owned(run) => Found::Data(&mut run.bytes_mut()[(at - u64::from(start) * PAGE) as usize..]),
         }
     }
 
-    fn extent_end(&self, index: u32) -> u64 {
-        let extent = self.extents.range(..=index).next_back();
-        extent.map_or(0, |(&start, extent)| u64::from(start) + u64::from(extent.pages())).max(u64::from(index) + 1)
+    /// The first page after the hole that `index` lies in.
+    fn hole_end(&self, index: u32) -> u64 {
+        let next = index.checked_add(1).and_then(|after| self.extents.range(after..).next());
+        next.map_or(1 << 32, |(&start, _)| u64::from(start))
     }
 
     /// Claim the pages around `index`, which the previous kernel left.
@@ -324,22 +312,19 @@ impl Content {
     /// Put an extent where there is a hole, joined with its neighbours where possible.
     fn insert(&mut self, index: u32, extent: Extent) {
         self.pages += u64::from(extent.pages());
-        let before = self.extents.range_mut(..index).next_back();
-        let joined =
-            match before.filter(|(start, left)| u64::from(**start) + u64::from(left.pages()) == u64::from(index)) {
-                Some((&start, left)) => left.join(extent).map(|()| start),
-                None => Err(extent),
-            };
+        let next = index.checked_add(extent.pages());
+        let left = self.extents.range_mut(..index).next_back();
+        let joined = match left.filter(|(start, left)| start.checked_add(left.pages()) == Some(index)) {
+            Some((&start, left)) => left.join(extent).map(|()| start),
+            None => Err(extent),
+        };
         let index = joined.unwrap_or_else(|extent| {
             self.extents.insert(index, extent);
             index
         });
-        let Some(next) = index.checked_add(self.extents.get(&index).map_or(0, Extent::pages)) else { return };
-        let continues = match (self.extents.get(&index), self.extents.get(&next)) {
-            (Some(left), Some(right)) => left.continues(right),
-            _ => false,
-        };
-        if continues
+        // What comes after the last page that there can be is nothing.
+        let Some((next, right)) = next.and_then(|next| Some((next, self.extents.get(&next)?))) else { return };
+        if self.extents.get(&index).is_some_and(|left| left.continues(right))
             && let Some(right) = self.extents.remove(&next)
             && let Some(left) = self.extents.get_mut(&index)
             && let Err(right) = left.join(right)
@@ -368,12 +353,10 @@ impl Content {
         if from >= to {
             return Ok(());
         }
-        if let Found::Unclaimed = self.find(from) {
+        if let Found::Unclaimed(_) = self.find(from) {
             self.claim(page_of(from))?;
         }
-        if let Found::Data = self.find(from)
-            && let Some(bytes) = self.bytes_at(from)
-        {
+        if let Found::Data(bytes) = self.find(from) {
             let len = bytes.len().min((to - from) as usize);
             bytes[..len].fill(0);
         }

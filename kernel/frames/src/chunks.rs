@@ -1,0 +1,84 @@
+//! A vector in pieces of at most one frame. It grows without moving what is in it and without asking for consecutive frames, which
+//! a full machine may not have; so it can grow while memory is short and locks are held.
+
+use crate::addr::FRAME_SIZE;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+/// The vector. Its spine takes eight bytes (and a length) a piece.
+#[derive(Debug)]
+pub struct Chunks<T> {
+    pieces: Vec<Box<[T]>>,
+}
+
+impl<T> Chunks<T> {
+    /// Entries in a piece: a power of two.
+    const PIECE: usize = {
+        let fit = FRAME_SIZE / if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
+        1 << (if fit == 0 { 1 } else { fit }).ilog2()
+    };
+
+    /// An empty vector.
+    pub const fn new() -> Self {
+        Self { pieces: Vec::new() }
+    }
+
+    /// How many entries there are, a whole number of pieces.
+    pub fn len(&self) -> usize {
+        self.pieces.len() * Self::PIECE
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
+    /// Make entry `at` exist; new entries are made by `fill`, from their places.
+    pub fn grow(&mut self, at: usize, fill: impl Fn(usize) -> T) {
+        while self.len() <= at {
+            let first = self.len();
+            self.pieces.push((first..first + Self::PIECE).map(&fill).collect());
+        }
+    }
+
+    /// The entry at `at`.
+    #[inline]
+    pub fn get(&self, at: usize) -> Option<&T> {
+        self.pieces.get(at / Self::PIECE)?.get(at % Self::PIECE)
+    }
+
+    /// The entry at `at`, to change.
+    #[inline]
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
+        self.pieces.get_mut(at / Self::PIECE)?.get_mut(at % Self::PIECE)
+    }
+
+    /// Every entry, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.pieces.iter().flatten()
+    }
+}
+
+impl<T> Default for Chunks<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_stay_where_they_are() {
+        let mut chunks: Chunks<[u64; 9]> = Chunks::new();
+        assert!(chunks.is_empty() && chunks.get(0).is_none());
+        chunks.grow(0, |at| [at as u64; 9]);
+        let first: *const _ = chunks.get(0).expect("just grown");
+        chunks.grow(1000, |at| [at as u64; 9]);
+        assert!(core::ptr::eq(first, chunks.get(0).expect("still there")));
+        assert_eq!(chunks.get(1000), Some(&[1000; 9]));
+        assert!(chunks.iter().enumerate().all(|(at, entry)| *entry == [at as u64; 9]));
+        assert!(chunks.get(chunks.len()).is_none());
+    }
+}
