@@ -114,9 +114,9 @@ fn disk_part(session: &mut Session<'_>, room: Room) -> Outcome {
         say(session, format_args!("   There is no disk, so this part is left out (xtask run --disk DIR brings one)."));
         return Err(Failure::Said);
     };
-    // More than memory holds, but not more than memory and cleancache hold together: of a longer tree, read again and again from
-    // its start, every page would be gone just before it is wanted.
-    let most = (room.cacheable + room.donated * 3 / 4).min(MOST_READ);
+    // More than memory holds, but, with inodes and directories, not more than memory and cleancache hold together: of a longer
+    // tree, read again and again from its start, most pages would be gone just before they are wanted.
+    let most = (room.cacheable + room.donated / 4).min(MOST_READ);
     let mut told: Option<TreeSum> = None;
     for pass in ["first", "second", "third"] {
         if pass == "third" && !tell_take_back(session, room)? {
@@ -186,26 +186,30 @@ fn write_files(session: &mut Session<'_>) -> Outcome {
         Err(Failure::File { error: Error::Exists, .. }) => {}
         made => made?,
     }
-    let mut content = crate::shell::content::buffer(LONGEST).at(DIRECTORY)?;
     let mut state = time::now().as_nanos() as u64 | 1;
     for number in 0..FILES {
         session.check()?;
-        let length = LONGEST * (number + 1) / FILES - number;
-        let part = content.get_mut(..length).unwrap_or_default();
-        for chunk in part.chunks_mut(8) {
-            // xorshift64 (G. Marsaglia, Xorshift RNGs, 2003).
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            for (byte, random) in chunk.iter_mut().zip(state.to_le_bytes()) {
-                *byte = random;
-            }
-        }
         let path = [DIRECTORY, format!("/file-{number:02}").as_bytes()].concat();
         let mut file = session.create(&path, 0o644, true)?;
-        write_all(&mut file, 0, part).at(&path)?;
+        let length = LONGEST * (number + 1) / FILES - number;
+        for position in (0..length).step_by(FRAME_SIZE) {
+            let mut page = [0; FRAME_SIZE];
+            for word in page.chunks_exact_mut(8) {
+                state = next_random(state);
+                word.copy_from_slice(&state.to_le_bytes());
+            }
+            let part = page.get(..length - position).unwrap_or(&page);
+            write_all(&mut file, position as u64, part).at(&path)?;
+        }
     }
     Ok(())
+}
+
+/// xorshift64 (G. Marsaglia, Xorshift RNGs, 2003); never 0, if it was not before.
+fn next_random(mut state: u64) -> u64 {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^ state << 17
 }
 
 /// One sum over many files: that of the lines that `sha256sum -r` prints.

@@ -116,11 +116,7 @@ impl Generation {
         writeln!(out, "generation {}", self.number)?;
         writeln!(out, "build {BUILD}")?;
         let census = system.tmpfs().census();
-        writeln!(
-            out,
-            "preserved now: {} inodes, {} extents, {} frames",
-            census.inodes, census.extents, census.frames
-        )?;
+        writeln!(out, "preserved now: {} inodes, {} extents, {} frames", census.inodes, census.extents, census.frames)?;
         if self.number == 0 {
             return Ok(());
         }

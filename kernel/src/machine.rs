@@ -7,7 +7,6 @@ use bootloader_api::info::MemoryRegion;
 use bootproto::Parcel;
 use frames::{Memory, PfnRange};
 
-use crate::cmdline::CommandLine;
 use crate::drivers::virtio::blk::Disk;
 use crate::memory::{Census, heap};
 
@@ -22,8 +21,6 @@ pub const MAX_IMAGE: u64 = 64 << 20;
 pub struct Machine {
     /// What this boot was told: generation, scratch area, handover, image.
     pub parcel: Parcel<'static>,
-    /// The command line, as text in the parcel and as types here.
-    pub command_line: CommandLine,
     /// All frames.
     pub memory: &'static Memory,
     /// The boot stage's memory map, which the next kernel is given again.

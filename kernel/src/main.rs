@@ -95,7 +95,6 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
 
     let machine = Machine {
         parcel,
-        command_line,
         memory,
         memory_map: &boot_info.memory_regions,
         rsdp: boot_info.rsdp_addr.into_option(),

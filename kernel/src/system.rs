@@ -4,14 +4,14 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use cache::{Cleancache, PageCache};
+use frames::{Lock, Memory, Rank};
+use fs::Error;
 use fs::block::BlockDevice;
+use fs::error::Result;
 use fs::ext2::Ext2;
 use fs::filesystem::Time;
 use fs::tmpfs::{Environment, Options, Tmpfs};
 use fs::vfs::Vfs;
-use fs::Error;
-use fs::error::Result;
-use frames::{Lock, Memory, Rank};
 use handover::Handover;
 use log::{info, warn};
 use spin::Once;

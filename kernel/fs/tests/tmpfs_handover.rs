@@ -335,6 +335,37 @@ fn names_that_cannot_be() {
 }
 
 #[test]
+fn a_name_that_is_there_twice_leads_to_the_first() {
+    let (m, contents) = small();
+    let (one, two) = (m.lookup("one").0, m.lookup("two").0);
+    let sealed = m.save();
+    let mut forgery = Forgery::new(&m, &sealed);
+    let at = forgery.find(&[&two.to_le_bytes()[..], b"\x03two"].concat());
+    forgery.set(at, &[&two.to_le_bytes()[..], b"\x03one"].concat());
+    forgery.reseal();
+    let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+    let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
+    assert_eq!((&casualties[0].path[..], casualties[0].ino, casualties[0].fault), (&b"/one"[..], two, Fault::Name));
+    assert_eq!((m.lookup("one").0, m.read(Ino(one), 0, 20_000)), (one, contents["one"].clone()));
+}
+
+#[test]
+fn a_number_that_is_taken_is_not_given_out() {
+    for next in [0, 1, 3, u64::MAX] {
+        let (m, contents) = small();
+        let sealed = m.save();
+        let mut forgery = Forgery::new(&m, &sealed);
+        forgery.set(24, &u64::to_le_bytes(next));
+        forgery.reseal();
+        let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+        let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
+        assert_eq!(casualties, []);
+        assert_eq!(m.file("new").0, 7, "six inodes there were");
+        assert_eq!(m.read(m.lookup("two"), 0, 20_000), contents["two"]);
+    }
+}
+
+#[test]
 fn a_filesystem_without_a_root_is_empty() {
     let (m, _) = small();
     let sealed = m.save();

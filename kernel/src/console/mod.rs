@@ -105,17 +105,6 @@ pub fn event(name: &str, fields: impl FnOnce(Event<'_, Port>) -> Event<'_, Port>
 /// The port takes everything, so an error can only come from a `Display` that gave up, and what it wrote is sent.
 fn port_never_fails(_: fmt::Result) {}
 
-/// Command output as a [`fmt::Write`].
-#[derive(Clone, Copy, Debug)]
-pub struct Out;
-
-impl Write for Out {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        write(text.as_bytes());
-        Ok(())
-    }
-}
-
 /// A port for the last words of a dying kernel: takes no lock, and begins on a fresh line.
 pub fn emergency() -> Port {
     let mut port = Port::new();

@@ -136,8 +136,8 @@ impl Survey {
 
     /// Hands everything over to the frame allocator, and the heap to the frames.
     ///
-    /// `preserved` is what the previous kernel left for this one, in any order; `carve_out` is how many frames at the top
-    /// of memory are kept for donation. What is preserved is never part of the carve-out, which then is the smaller.
+    /// `preserved` is what the previous kernel left for this one, in any order; `carve_out` is how many frames, in one piece, are
+    /// kept for donation. What is preserved is never part of the carve-out, which may then be smaller.
     ///
     /// # Errors
     /// If the scratch area is too small or the ranges make no sense.
@@ -155,7 +155,7 @@ impl Survey {
 
         let mut set_aside: Vec<PfnRange> = preserved.collect();
         set_aside.sort_unstable();
-        let carve_out = self.top(carve_out, &set_aside);
+        let carve_out = self.room_for_carve_out(carve_out, &set_aside);
         if !carve_out.is_empty() {
             set_aside.push(carve_out);
             set_aside.sort_unstable();
@@ -170,19 +170,29 @@ impl Survey {
         Ok(Installed { memory, census: self.census, carve_out })
     }
 
-    /// The topmost `count` frames of ordinary memory, or as many of them as lie in one piece above all of `preserved`.
-    fn top(&self, count: u64, preserved: &[PfnRange]) -> PfnRange {
-        let nothing = PfnRange { start: Pfn::new(0), count: 0 };
-        let Some(&highest) = self.usable.last().filter(|_| count > 0) else { return nothing };
-        let floor = preserved
-            .iter()
-            .map(|range| range.end())
-            .filter(|&end| end <= highest.end())
-            .chain([highest.start, self.scratch.end()])
-            .max()
-            .unwrap_or(highest.start);
-        let start = Pfn::new(highest.end().get().saturating_sub(count)).max(floor);
-        if start < highest.end() { PfnRange::new(start, highest.end()) } else { nothing }
+    /// `count` frames in one piece, as high as there are, outside the scratch area and `preserved` (sorted); the largest piece
+    /// where none is so large.
+    fn room_for_carve_out(&self, count: u64, preserved: &[PfnRange]) -> PfnRange {
+        let mut best = PfnRange { start: Pfn::new(0), count: 0 };
+        let mut consider = |from: Pfn, to: Pfn| {
+            let gap = PfnRange::new(from, to);
+            let fits = gap.count.min(count);
+            if fits > 0 && fits >= best.count {
+                best = PfnRange::new(Pfn::new(gap.end().get() - fits), gap.end());
+            }
+        };
+        let mut holes = preserved.to_vec();
+        holes.push(self.scratch);
+        holes.sort_unstable();
+        for usable in &self.usable {
+            let mut from = usable.start;
+            for hole in holes.iter().map(|hole| hole.intersect(*usable)).filter(|hole| !hole.is_empty()) {
+                consider(from, hole.start);
+                from = hole.end();
+            }
+            consider(from, usable.end());
+        }
+        best
     }
 }
 

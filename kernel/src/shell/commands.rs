@@ -2,9 +2,9 @@
 
 use alloc::vec::Vec;
 
-use prompt::text::Shown;
 use prompt::words;
 
+use super::failure::Named;
 use super::output::Output;
 use super::{Failure, Outcome, Session, content, list, machine, memory, names, space, sums};
 use crate::console;
@@ -67,7 +67,7 @@ pub fn run_line(session: &mut Session<'_>, line: &[u8]) -> bool {
 fn run(session: &mut Session<'_>, parsed: &words::Command) -> Outcome {
     let Some((name, arguments)) = parsed.words.split_first() else { return Ok(()) };
     let Some(command) = find(name) else {
-        console::error(format_args!("{}: no such command (`help` lists them)", Shown(name)));
+        console::error(format_args!("{}: no such command (`help` lists them)", Named(name)));
         return Err(Failure::Said);
     };
     session.begin(command.name);
@@ -84,8 +84,13 @@ fn run(session: &mut Session<'_>, parsed: &words::Command) -> Outcome {
     if let Err(failure) = &outcome {
         session.report(failure);
         if let Failure::Usage(_) = failure {
-            console::error(format_args!("usage: {} {}", command.name, command.usage));
+            console::error(format_args!("usage: {}{}{}", command.name, gap(command.usage), command.usage));
         }
     }
     outcome
+}
+
+/// What stands between a command's name and its usage.
+pub fn gap(usage: &str) -> &'static str {
+    if usage.is_empty() { "" } else { " " }
 }

@@ -38,13 +38,13 @@ pub const COMMANDS: &[Command] = &[
     },
 ];
 
-/// Bytes that are read and written at a time.
-const BUFFER: usize = 64 * 1024;
+/// Bytes that are read and written at a time: the first size for which there is memory in one piece. One frame can always be had
+/// while there is anything to evict; longer pieces may not be there however much of memory is cache.
+const BUFFERS: [usize; 3] = [64 * 1024, 16 * 1024, FRAME_SIZE];
 
-/// A buffer of `size` bytes.
-pub fn buffer(size: usize) -> Result<Vec<u8>, Error> {
+fn buffer() -> Result<Vec<u8>, Error> {
     let mut buffer = Vec::new();
-    buffer.try_reserve_exact(size).map_err(|_| Error::NoMemory)?;
+    let size = BUFFERS.into_iter().find(|size| buffer.try_reserve_exact(*size).is_ok()).ok_or(Error::NoMemory)?;
     buffer.resize(size, 0);
     Ok(buffer)
 }
@@ -61,7 +61,7 @@ impl Reader {
     /// Opens the file at `path`.
     pub fn open(session: &Session<'_>, path: &[u8]) -> Outcome<Self> {
         let file = session.open(path)?;
-        Ok(Self { file, path: path.to_vec(), buffer: buffer(BUFFER).at(path)?, position: 0 })
+        Ok(Self { file, path: path.to_vec(), buffer: buffer().at(path)?, position: 0 })
     }
 
     /// The next part; `None` at the end.
@@ -147,7 +147,9 @@ fn cp(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
 /// Copies the tree at `from`, a directory, to `to`. What cannot be copied is reported and passed over.
 pub fn copy_tree(session: &mut Session<'_>, from: &[u8], to: &[u8], preserve: bool) -> Outcome {
     let mut walk = Walk::new(session, from, false)?;
-    let mut copies = CopyOfTree { from: from.len(), to, root: None, skipped: Vec::new(), preserve };
+    // Without slashes at its end, since the walk puts one before each name.
+    let length = from.iter().rposition(|byte| *byte != b'/').map_or(0, |last| last + 1);
+    let mut copies = CopyOfTree { from: length, to, root: None, skipped: Vec::new(), preserve };
     let mut failed = false;
     loop {
         let outcome = match walk.step(session) {
@@ -266,7 +268,7 @@ fn copy_file(session: &mut Session<'_>, from: &[u8], to: &[u8], stat: &Stat) -> 
     let mut position = 0u64;
     let mut written = 0u64;
     while let Some(part) = reader.next(session)? {
-        for block in part.chunks(if sparse { FRAME_SIZE } else { BUFFER }) {
+        for block in part.chunks(if sparse { FRAME_SIZE } else { part.len() }) {
             if !sparse || block.iter().any(|byte| *byte != 0) {
                 write_all(&mut writer, position, block).at(to)?;
                 written = position + block.len() as u64;

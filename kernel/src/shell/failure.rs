@@ -71,8 +71,8 @@ impl From<UsageError> for Failure {
     }
 }
 
-/// A path in a message; the empty one has to be visible.
-struct Named<'a>(&'a [u8]);
+/// A path or a name in a message; the empty one has to be visible.
+pub struct Named<'a>(pub &'a [u8]);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

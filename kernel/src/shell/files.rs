@@ -8,7 +8,7 @@ use fs::{Error, Vfs};
 use prompt::options::{Args, UsageError};
 
 use super::failure::At;
-use super::{Outcome, Session};
+use super::{Failure, Outcome, Session};
 use crate::time;
 
 /// Which inode a path leads to: equal for two names of the same one.
@@ -97,12 +97,20 @@ impl Session<'_> {
 
     /// Removes an empty directory.
     pub fn rmdir(&self, path: &[u8]) -> Outcome {
-        self.vfs().rmdir(&self.absolute(path)).at(path)
+        self.vfs().rmdir(&self.absolute(path)).at(path).map_err(|failure| self.missing_first(path, failure))
     }
 
     /// Removes a name that is not a directory's.
     pub fn unlink(&self, path: &[u8]) -> Outcome {
-        self.vfs().unlink(&self.absolute(path)).at(path)
+        self.vfs().unlink(&self.absolute(path)).at(path).map_err(|failure| self.missing_first(path, failure))
+    }
+
+    /// That there is no such name comes before that it could not be removed if there were.
+    fn missing_first(&self, path: &[u8], failure: Failure) -> Failure {
+        match (&failure, self.lstat(path)) {
+            (Failure::File { error: Error::ReadOnly, .. }, Err(missing)) => missing,
+            _ => failure,
+        }
     }
 
     /// Makes a symbolic link that holds `content`.

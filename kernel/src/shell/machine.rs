@@ -6,7 +6,7 @@ use log::warn;
 
 use prompt::options::Args;
 
-use super::commands::{Command, FAMILIES, all, find};
+use super::commands::{Command, FAMILIES, all, find, gap};
 use super::{Failure, Outcome, Session, resume};
 use crate::console::{self, dmesg};
 use crate::{bench, demo, fault, generation, power, time};
@@ -104,7 +104,7 @@ fn help(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         return session.each(&args.operands, |session, name| {
             let command = find(name).ok_or_else(|| Failure::other(name, "no such command"))?;
             let Command { name, usage, help, .. } = command;
-            session.out.print(format_args!("{name} {usage}\n    {help}\n"));
+            session.out.print(format_args!("{name}{}{usage}\n    {help}\n", gap(usage)));
             Ok(())
         });
     }

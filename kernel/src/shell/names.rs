@@ -127,6 +127,9 @@ fn mv(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         let to = session.place_in(&target, source);
         match session.rename(source, &to) {
             Err(Failure::File { error: Error::CrossDevice, .. }) => move_across(session, source, &to),
+            Err(Failure::File { error: Error::Loop, .. }) if session.stat(source).is_ok() => {
+                Err(Failure::other(source, "a directory cannot be moved into itself"))
+            }
             outcome => outcome,
         }
     })

@@ -16,11 +16,17 @@ const PATH: &[u8] = b"/tmp/.rest-of-line";
 /// A file longer than this is none of ours.
 const MAX_SIZE: u64 = 2 * prompt::editor::MAX_LINE as u64;
 
-/// Leaves `rest` for the next kernel; a rest without a command needs no file.
+/// Leaves `rest` for the next kernel. Where there is nothing more to do the file only says how the line went, and it is not worth
+/// giving up a kexec for want of it.
 pub fn leave(session: &Session<'_>, rest: &Rest) -> Outcome {
-    if rest.line.trim_ascii().is_empty() && rest.succeeded {
-        return Ok(());
+    match rest.line.trim_ascii().is_empty() {
+        true if rest.succeeded => Ok(()),
+        true => write(session, rest).or(Ok(())),
+        false => write(session, rest),
     }
+}
+
+fn write(session: &Session<'_>, rest: &Rest) -> Outcome {
     let mut file = session.create(PATH, 0o600, true)?;
     let status: &[u8] = if rest.succeeded { b"0\n" } else { b"1\n" };
     write_all(&mut file, 0, &[status, &rest.line].concat()).at(PATH)
@@ -45,7 +51,9 @@ fn read(session: &Session<'_>, size: u64) -> Option<Vec<u8>> {
     if size > MAX_SIZE {
         return None;
     }
-    let mut content = super::content::buffer(size as usize).ok()?;
+    let mut content = Vec::new();
+    content.try_reserve_exact(size as usize).ok()?;
+    content.resize(size as usize, 0);
     let read = session.open(PATH).ok()?.read_at(0, &mut content).ok()?;
     content.truncate(read);
     Some(content)

@@ -1,9 +1,11 @@
 //! Commands for filesystems as a whole: `df`, `mount`, `umount`, `sync`, `drop_caches`.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 
 use cache::DropWhat;
 use fs::filesystem::StatFs;
+use fs::vfs::MountInfo;
 use prompt::options::Args;
 use prompt::size::Human;
 use prompt::text::Shown;
@@ -38,7 +40,7 @@ pub const COMMANDS: &[Command] = &[
 
 /// One line of `df`.
 struct Row {
-    source: Vec<u8>,
+    source: String,
     point: Vec<u8>,
     space: StatFs,
 }
@@ -47,21 +49,18 @@ fn df(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "hik")?;
     let mounts = session.system.vfs.mounts();
     let mut rows = Vec::new();
-    let mut add = |session: &mut Session<'_>, wanted: Option<&[u8]>| -> Outcome {
-        for mount in &mounts {
-            if wanted.is_none_or(|point| point == mount.path) {
-                let space = session.system.vfs.stat_fs(&mount.path).at(&mount.path)?;
-                rows.push(Row { source: mount.source.as_bytes().to_vec(), point: mount.path.clone(), space });
-            }
-        }
+    let mut add = |session: &Session<'_>, mount: &MountInfo| -> Outcome {
+        let space = session.system.vfs.stat_fs(&mount.path).at(&mount.path)?;
+        rows.push(Row { source: mount.source.clone(), point: mount.path.clone(), space });
         Ok(())
     };
     let outcome = if args.operands.is_empty() {
-        add(session, None)
+        mounts.iter().try_for_each(|mount| add(session, mount))
     } else {
         session.each(&args.operands, |session, path| {
             let point = session.identity(path)?.mount_point();
-            add(session, Some(&point))
+            let mount = mounts.iter().find(|mount| mount.path == point);
+            add(session, mount.ok_or_else(|| Failure::other(path, "no filesystem is mounted here"))?)
         })
     };
     if outcome.is_ok() || !rows.is_empty() {
@@ -91,7 +90,7 @@ fn print_space(session: &mut Session<'_>, rows: &[Row], human: bool, inodes: boo
         let used = all.saturating_sub(free);
         // Rounded up, as df does; nothing is no part of nothing.
         let percent = (u128::from(used) * 100).div_ceil(u128::from(all).max(1));
-        let (source, point) = (Shown(source), Shown(point));
+        let point = Shown(point);
         let numbers = [all, used, free];
         session.out.print(format_args!("{source:widest$}"));
         for number in numbers {

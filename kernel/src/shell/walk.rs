@@ -1,6 +1,6 @@
 //! A walk through a tree, without recursion and without following symbolic links.
 //!
-//! Names come in the order in which `LC_ALL=C sort` would put the full paths, so that two walks over equal trees give equal
+//! Files come in the order in which `LC_ALL=C sort` would put their full paths, so that two walks over equal trees give equal
 //! output. Each directory is read when it is entered; what is made in it afterwards is not seen. A directory that holds itself,
 //! which only a damaged disk has, is reported and not entered, so that a walk ends.
 

@@ -8,7 +8,7 @@
 use anyhow::{Context, Result};
 
 /// How the shell's prompt looks to a person.
-pub const PROMPT: &str = "holdover> ";
+pub const PROMPT: &str = "holdover:/# ";
 
 /// A command, and what has to come of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,8 +42,8 @@ mod tests {
 
     #[test]
     fn commands_and_answers_are_told_apart() {
-        let document = "# Title\n```console\n$ cargo xtask run\nlog\nholdover> ls\na\nb N\n\
-                        holdover> poweroff\n```\nmore\n";
+        let document = "# Title\n```console\n$ cargo xtask run\nlog\nholdover:/# ls\na\nb N\n\
+                        holdover:/# poweroff\n```\nmore\n";
         let exchanges = parse(document).unwrap();
         let expected = [("ls", vec!["a", "b N"]), ("poweroff", vec![])];
         let found: Vec<_> =

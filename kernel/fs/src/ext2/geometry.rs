@@ -3,9 +3,7 @@
 //!
 //! Invariant: a [`Block`] comes only from [`Geometry::block`], so it lies within the filesystem, and so within the disk.
 
-use super::layout::{
-    DIRECT, INCOMPAT_FILETYPE, INCOMPAT_NAMES, MAGIC, RawGroup, RawInode, RawSuperblock, SUPERBLOCK_SIZE,
-};
+use super::layout::{DIRECT, INCOMPAT_FILETYPE, INCOMPAT_NAMES, MAGIC, RawGroup, RawSuperblock, SUPERBLOCK_SIZE};
 use crate::block::SECTOR_SIZE;
 use crate::error::{Error, Result};
 use crate::filesystem::StatFs;
@@ -205,8 +203,6 @@ impl Geometry {
         }
     }
 }
-
-const _: () = assert!(size_of::<RawInode>() == 128, "the smallest inode");
 
 fn corrupt<T>(what: &'static str, value: u32) -> Result<T> {
     Err(Error::Corrupt { what, value: value.into() })

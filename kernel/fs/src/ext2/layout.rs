@@ -23,7 +23,7 @@ pub(super) const POINTERS: usize = 15;
 /// Directory entries say what they lead to.
 pub(super) const INCOMPAT_FILETYPE: u32 = 0x2;
 /// Incompatible features by name (Linux: fs/ext4/ext4.h).
-pub(super) const INCOMPAT_NAMES: [(u32, &str); 17] = [
+pub(super) const INCOMPAT_NAMES: [(u32, &str); 16] = [
     (0x1, "compression"),
     (0x2, "filetype"),
     (0x4, "needs_recovery"),
@@ -40,7 +40,6 @@ pub(super) const INCOMPAT_NAMES: [(u32, &str); 17] = [
     (0x8000, "inline_data"),
     (0x1_0000, "encrypt"),
     (0x2_0000, "casefold"),
-    (0, "unknown"),
 ];
 
 /// `i_flags`: the pointers are an extent tree (ext4).

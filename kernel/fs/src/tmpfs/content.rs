@@ -1,23 +1,21 @@
-//! The content of one file: extents by index, with holes between them.
+//! The content of one file: what is read, written, cut off, punched out and reserved.
 //!
 //! Invariants:
-//! - Extents do not overlap, none reaches past the page that holds the last byte, and neighbours that could be one are one.
+//! - No extent reaches past the page that holds the last byte.
 //! - Bytes of the last page past the end of the file are unspecified. Whoever makes them visible, by a write further on
 //!   or by growing the file, zeroes them first. So cutting a file off reads and writes no page.
 //! - Each frame of the extents, and of what is allocated ahead, is charged to the [`Space`] until it is given back.
 
 use super::extent::{Extent, Store, Unclaimed};
+use super::extents::{Extents, Found, PAGE, page_of};
 use super::space::Space;
 use crate::error::{Error, Result};
-use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use frames::{FRAME_SHIFT, FRAME_SIZE, FrameRun, PfnRange};
+use frames::{FrameRun, PfnRange};
 
 /// The largest file: 2^32 pages.
 pub(super) const MAX_SIZE: u64 = PAGE << 32;
-
-const PAGE: u64 = FRAME_SIZE as u64;
 
 /// Pages of a preserved extent that are claimed at a time, aligned to their number: enough that the work is spread thin, few
 /// enough that the first read of a huge file is as fast as that of a small one.
@@ -31,29 +29,15 @@ const AHEAD_PAGES: u64 = 64;
 pub(super) struct Content {
     space: Arc<Space>,
     size: u64,
-    extents: BTreeMap<u32, Extent>,
-    /// Pages in all extents.
-    pages: u64,
+    extents: Extents,
     /// Frames for the pages from this index on, which is the end of the last extent.
     ahead: Option<(u32, FrameRun)>,
     quarantined: bool,
 }
 
-/// What is found at a position.
-enum Found<'a> {
-    /// The bytes from there to the end of the extent.
-    Data(&'a mut [u8]),
-    /// Frames of no content, for pages up to this one.
-    Preallocated(u64),
-    /// Pages that were never claimed, up to this one.
-    Unclaimed(u64),
-    /// Nothing.
-    Hole,
-}
-
 impl Content {
     pub(super) fn new(space: Arc<Space>) -> Self {
-        Self { space, size: 0, extents: BTreeMap::new(), pages: 0, ahead: None, quarantined: false }
+        Self { space, size: 0, extents: Extents::new(), ahead: None, quarantined: false }
     }
 
     /// Content of `size` bytes from a handover, all of it a hole so far.
@@ -69,7 +53,7 @@ impl Content {
 
     /// Frames that the content takes up.
     pub(super) fn pages(&self) -> u64 {
-        self.pages
+        self.extents.pages()
     }
 
     pub(super) fn quarantined(&self) -> bool {
@@ -78,7 +62,7 @@ impl Content {
 
     /// The extents in the order of their index.
     pub(super) fn extents(&self) -> impl Iterator<Item = (u32, &Extent)> {
-        self.extents.iter().map(|(&index, extent)| (index, extent))
+        self.extents.iter()
     }
 
     /// The content cannot be what it was.
@@ -90,7 +74,7 @@ impl Content {
     pub(super) fn adopt(&mut self, index: u32, frames: PfnRange, preallocated: bool) {
         self.space.adopt_frames(frames.count);
         let store = Store::Unclaimed(Unclaimed::new(self.space.memory(), frames));
-        self.insert(index, Extent { store, preallocated });
+        self.extents.insert(index, Extent { store, preallocated });
     }
 
     /// Read at `pos`; short only at the end.
@@ -102,7 +86,7 @@ impl Content {
         while done < len {
             let at = pos + done as u64;
             let rest = &mut out[done..len];
-            let nothing_until = match self.find(at) {
+            let nothing_until = match self.extents.find(at) {
                 Found::Data(bytes) => {
                     let len = rest.len().min(bytes.len());
                     rest[..len].copy_from_slice(&bytes[..len]);
@@ -114,7 +98,7 @@ impl Content {
                     continue;
                 }
                 Found::Preallocated(end) => end,
-                Found::Hole => self.hole_end(page_of(at)),
+                Found::Hole => self.extents.hole_end(page_of(at)),
             };
             let len = rest.len().min(bytes_up_to(at, nothing_until));
             rest[..len].fill(0);
@@ -148,7 +132,7 @@ impl Content {
     /// Write as much as one extent takes, or make room for it and write nothing.
     fn write_some(&mut self, at: u64, data: &[u8]) -> Result<usize> {
         let index = page_of(at);
-        match self.find(at) {
+        match self.extents.find(at) {
             Found::Data(bytes) => {
                 let len = data.len().min(bytes.len());
                 bytes[..len].copy_from_slice(&data[..len]);
@@ -161,7 +145,7 @@ impl Content {
                 Ok(self.place(at, run, data))
             }
             Found::Hole => {
-                let run = self.frames_for(index, pages_for(at, data.len()), self.hole_end(index))?;
+                let run = self.frames_for(index, pages_for(at, data.len()), self.extents.hole_end(index))?;
                 Ok(self.place(at, run, data))
             }
         }
@@ -179,7 +163,7 @@ impl Content {
         self.check()?;
         if size < self.size {
             self.trim();
-            self.remove(size.div_ceil(PAGE), 1 << 32);
+            self.space.release_frames(self.extents.remove(size.div_ceil(PAGE), 1 << 32));
         } else {
             self.expose(size)?;
         }
@@ -200,7 +184,7 @@ impl Content {
         }
         self.zero(pos, first * PAGE)?;
         self.zero(last * PAGE, end)?;
-        self.remove(first, last);
+        self.space.release_frames(self.extents.remove(first, last));
         Ok(())
     }
 
@@ -216,8 +200,8 @@ impl Content {
         let (mut page, last) = (pos / PAGE, end.div_ceil(PAGE));
         let mut reserved: Vec<(u32, FrameRun)> = Vec::new();
         while page < last {
-            page = match self.find(page * PAGE) {
-                Found::Hole => match self.space.run(self.hole_end(page as u32).min(last) - page) {
+            page = match self.extents.find(page * PAGE) {
+                Found::Hole => match self.space.run(self.extents.hole_end(page as u32).min(last) - page) {
                     Ok(run) => {
                         let next = page + run.len() as u64;
                         reserved.push((page as u32, run));
@@ -233,7 +217,7 @@ impl Content {
             };
         }
         for (index, run) in reserved {
-            self.insert(index, Extent { store: Store::Owned(run), preallocated: true });
+            self.extents.insert(index, Extent { store: Store::Owned(run), preallocated: true });
         }
         self.size = self.size.max(end);
         Ok(())
@@ -250,44 +234,21 @@ impl Content {
         if self.quarantined { Err(Error::Quarantined) } else { Ok(()) }
     }
 
-    fn find(&mut self, at: u64) -> Found<'_> {
-        let index = page_of(at);
-        let Some((&start, extent)) = self.extents.range_mut(..=index).next_back() else { return Found::Hole };
-        let end = u64::from(start) + u64::from(extent.pages());
-        if u64::from(index) >= end {
-            return Found::Hole;
-        }
-        match &mut extent.store {
-            _ if extent.preallocated => Found::Preallocated(end),
-            Store::Unclaimed(_) => Found::Unclaimed(end),
-            Store::Owned(run) => Found::Data(&mut run.bytes_mut()[(at - u64::from(start) * PAGE) as usize..]),
-        }
-    }
-
-    /// The first page after the hole that `index` lies in.
-    fn hole_end(&self, index: u32) -> u64 {
-        let next = index.checked_add(1).and_then(|after| self.extents.range(after..).next());
-        next.map_or(1 << 32, |(&start, _)| u64::from(start))
-    }
-
     /// Claim the pages around `index`, which the previous kernel left.
     fn claim(&mut self, index: u32) -> Result<()> {
-        let Some((&start, extent)) = self.extents.range(..=index).next_back() else { return Ok(()) };
-        let first = start.max(index - index % CLAIM_PAGES);
-        let end = u64::from(start) + u64::from(extent.pages());
-        let last = end.min(u64::from(index - index % CLAIM_PAGES) + u64::from(CLAIM_PAGES));
-        let run = self.detach(first, (last - u64::from(first)) as u32)?;
-        self.insert(first, Extent { store: Store::Owned(run), preallocated: false });
+        let Some(extent) = self.extents.around(index) else { return Ok(()) };
+        let window = index - index % CLAIM_PAGES;
+        let first = extent.start.max(u64::from(window)) as u32;
+        let end = extent.end.min(u64::from(window) + u64::from(CLAIM_PAGES));
+        let run = self.detach(first, (end - u64::from(first)) as u32)?;
+        self.extents.insert(first, Extent { store: Store::Owned(run), preallocated: false });
         Ok(())
     }
 
-    /// Take `pages` pages at `index` out, all of them in one extent, and claim them.
+    /// Take `pages` pages at `index`, all of them in one extent, out of the file, and claim them.
     fn detach(&mut self, index: u32, pages: u32) -> Result<FrameRun> {
-        self.cut(u64::from(index));
-        self.cut(u64::from(index) + u64::from(pages));
-        let Some(extent) = self.extents.remove(&index) else { return Err(Error::Quarantined) };
-        self.pages -= u64::from(extent.pages());
-        extent.into_run().map_err(|_| {
+        let run = self.extents.take(index, pages).map(Extent::into_run);
+        run.and_then(core::result::Result::ok).ok_or_else(|| {
             // The frames are not where the handover said, so the file is not what it was.
             self.space.release_frames(u64::from(pages));
             self.quarantined = true;
@@ -295,68 +256,15 @@ impl Content {
         })
     }
 
-    /// Make an extent end, and another begin, at `index`, if it lies within one.
-    fn cut(&mut self, index: u64) {
-        let Ok(index) = u32::try_from(index) else { return };
-        let Some((&start, extent)) = self.extents.range(..index).next_back() else { return };
-        let at = index - start;
-        if at < extent.pages()
-            && let Some(extent) = self.extents.remove(&start)
-        {
-            let (left, right) = extent.split_at(at);
-            self.extents.insert(start, left);
-            self.extents.insert(index, right);
-        }
-    }
-
-    /// Put an extent where there is a hole, joined with its neighbours where possible.
-    fn insert(&mut self, index: u32, extent: Extent) {
-        self.pages += u64::from(extent.pages());
-        let next = index.checked_add(extent.pages());
-        let left = self.extents.range_mut(..index).next_back();
-        let joined = match left.filter(|(start, left)| start.checked_add(left.pages()) == Some(index)) {
-            Some((&start, left)) => left.join(extent).map(|()| start),
-            None => Err(extent),
-        };
-        let index = joined.unwrap_or_else(|extent| {
-            self.extents.insert(index, extent);
-            index
-        });
-        // What comes after the last page that there can be is nothing.
-        let Some((next, right)) = next.and_then(|next| Some((next, self.extents.get(&next)?))) else { return };
-        if self.extents.get(&index).is_some_and(|left| left.continues(right))
-            && let Some(right) = self.extents.remove(&next)
-            && let Some(left) = self.extents.get_mut(&index)
-            && let Err(right) = left.join(right)
-        {
-            self.extents.insert(next, right);
-        }
-    }
-
-    /// Give back the pages `first..end`.
-    fn remove(&mut self, first: u64, end: u64) {
-        self.cut(first);
-        self.cut(end);
-        let (Ok(first), Ok(last)) = (u32::try_from(first), u32::try_from(end.saturating_sub(1))) else { return };
-        if u64::from(first) >= end {
-            return;
-        }
-        while let Some((&index, _)) = self.extents.range(first..=last).next() {
-            let freed = self.extents.remove(&index).map_or(0, |extent| u64::from(extent.pages()));
-            self.pages -= freed;
-            self.space.release_frames(freed);
-        }
-    }
-
     /// Zero the bytes `from..to`, which lie in one page, if there are any.
     fn zero(&mut self, from: u64, to: u64) -> Result<()> {
         if from >= to {
             return Ok(());
         }
-        if let Found::Unclaimed(_) = self.find(from) {
+        if let Found::Unclaimed(_) = self.extents.find(from) {
             self.claim(page_of(from))?;
         }
-        if let Found::Data(bytes) = self.find(from) {
+        if let Found::Data(bytes) = self.extents.find(from) {
             let len = bytes.len().min((to - from) as usize);
             bytes[..len].fill(0);
         }
@@ -383,7 +291,7 @@ impl Content {
                 if at_end {
                     self.trim();
                 }
-                let grows = at_end && u64::from(index) == self.pages;
+                let grows = at_end && u64::from(index) == self.extents.pages();
                 let goal = if grows { want.max(u64::from(index).min(AHEAD_PAGES)).min(room) } else { want };
                 self.space.run(goal)?
             }
@@ -404,7 +312,7 @@ impl Content {
         bytes[..offset].fill(0);
         bytes[offset..][..len].copy_from_slice(&data[..len]);
         bytes[offset + len..].fill(0);
-        self.insert(page_of(at), Extent { store: Store::Owned(run), preallocated: false });
+        self.extents.insert(page_of(at), Extent { store: Store::Owned(run), preallocated: false });
         len
     }
 }
@@ -412,13 +320,8 @@ impl Content {
 impl Drop for Content {
     fn drop(&mut self) {
         self.trim();
-        self.space.release_frames(self.pages);
+        self.space.release_frames(self.extents.pages());
     }
-}
-
-/// The page that byte `at` lies in; `at` is below [`MAX_SIZE`].
-fn page_of(at: u64) -> u32 {
-    (at >> FRAME_SHIFT) as u32
 }
 
 /// Pages that `len` bytes at `at` touch.

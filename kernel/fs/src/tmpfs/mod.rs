@@ -1,8 +1,8 @@
 //! tmpfs: a filesystem in memory, which outlives the kernel.
 //!
-//! Names and inodes are kept in the heap ([`tree`]), content in frames of the kind that may be preserved ([`content`]), as extents,
-//! so that what a kexec has to write down grows with the number of extents and not of bytes ([`save`]). After one the tree is
-//! built again, and the content stays where it is until somebody wants it ([`restore`]).
+//! Names and inodes are kept in the heap (`tree`), content in frames of the kind that may be preserved (`content`), as extents,
+//! so that what a kexec has to write down grows with the number of extents and not of bytes (`save`). After one the tree is
+//! built again, and the content stays where it is until somebody wants it (`restore`).
 //!
 //! May touch: frames, by way of the page cache, which makes room where there is none; the handover format. Locks: the tree's
 //! (rank `Tmpfs`), then one file's at a time (`TmpfsFile`); both are closed again before anything here returns.
@@ -10,6 +10,7 @@
 mod content;
 mod directory;
 mod extent;
+mod extents;
 mod node;
 mod restore;
 mod save;

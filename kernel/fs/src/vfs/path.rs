@@ -13,8 +13,8 @@ pub const PATH_MAX: usize = 4095;
 /// The absolute path that `path` stands for when the working directory is `cwd`, without empty parts and `.`.
 ///
 /// `cwd` must be a real path, as [`real_path`](super::Vfs::real_path) gives it: absolute and free of links, so that `..` at
-/// the beginning of `path` takes parts off it. A `..` further on stays, for the walk. `ls` in a `cd`'s new directory:
-/// `cwd = vfs.real_path(&join(&cwd, b".."))`.
+/// the beginning of `path` takes names off it. A `..` further on stays, for the walk. What `cd path` is to remember is
+/// `vfs.real_path(&join(cwd, path))`.
 pub fn join(cwd: &[u8], path: &[u8]) -> Vec<u8> {
     let mut joined = Vec::with_capacity(cwd.len() + path.len() + 2);
     let mut real = true;

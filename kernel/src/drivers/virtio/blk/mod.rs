@@ -21,7 +21,7 @@ use fs::block::{BlockDevice, BlockError, BlockStats, ReadRequest, SECTOR_SIZE, W
 use log::{error, info};
 use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
 
-use self::request::{Batch, Kind, Part, Parts, Single};
+use self::request::{Batch, FlushOnly, Kind, Part, Parts};
 use self::ring::{Finished, Ring, SLOTS};
 use super::{Place, hal};
 use crate::time::Deadline;
@@ -137,15 +137,6 @@ impl Disk {
         Ok(disk)
     }
 
-    /// What the host calls this disk (its serial number, at most 20 bytes), if it says.
-    pub fn id(&self) -> Option<String> {
-        let mut id = [0; 20];
-        let answer = Single { kind: Kind::GetId, answer: Some(&mut id) };
-        self.run(answer).ok()?;
-        let len = id.iter().position(|&byte| byte == 0).unwrap_or(id.len());
-        String::from_utf8(id.get(..len)?.into()).ok()
-    }
-
     /// Stops the device for good: after this it touches no memory, and every request fails.
     pub fn quiesce(&self) {
         self.ring.lock().kill(Deadline::after_seconds(RESET_SECONDS));
@@ -170,7 +161,7 @@ impl Disk {
         let (request_counter, sector_counter) = match batch.kind() {
             Kind::Read => (&self.counters.reads, &self.counters.sectors_read),
             Kind::Write => (&self.counters.writes, &self.counters.sectors_written),
-            Kind::Flush | Kind::GetId => return Ok(()),
+            Kind::Flush => return Ok(()),
         };
         request_counter.fetch_add(requests as u64, Ordering::Relaxed);
         sector_counter.fetch_add(sectors, Ordering::Relaxed);
@@ -292,7 +283,7 @@ impl BlockDevice for Disk {
         if !self.has_flush {
             return Ok(());
         }
-        self.run(Single { kind: Kind::Flush, answer: None })
+        self.run(FlushOnly)
     }
 
     fn stats(&self) -> BlockStats {

@@ -20,14 +20,12 @@ pub enum Kind {
     Write = 1,
     /// No segments: what was written becomes stable.
     Flush = 4,
-    /// The device fills 20 bytes with its name.
-    GetId = 8,
 }
 
 impl Kind {
     /// Whether the device writes to the segments.
     pub fn fills(self) -> bool {
-        matches!(self, Self::Read | Self::GetId)
+        self == Self::Read
     }
 }
 
@@ -84,26 +82,20 @@ impl Batch for &[WriteRequest<'_>] {
     }
 }
 
-/// One request that is about no sectors.
-pub struct Single<'a> {
-    /// What is to be done.
-    pub kind: Kind,
-    /// Where the answer goes.
-    pub answer: Option<&'a mut [u8]>,
-}
+/// One request to make everything written stable. It has no segments.
+pub struct FlushOnly;
 
-impl Batch for Single<'_> {
+impl Batch for FlushOnly {
     fn kind(&self) -> Kind {
-        self.kind
+        Kind::Flush
     }
 
     fn request(&self, index: usize) -> Option<(u64, usize)> {
-        (index == 0).then_some((0, usize::from(self.answer.is_some())))
+        (index == 0).then_some((0, 0))
     }
 
-    fn segment(&mut self, index: usize, segment: usize) -> Option<Segment> {
-        let answer = self.answer.as_deref_mut().filter(|_| index == 0 && segment == 0)?;
-        Some(Segment(NonNull::from(answer)))
+    fn segment(&mut self, _index: usize, _segment: usize) -> Option<Segment> {
+        None
     }
 }
 
