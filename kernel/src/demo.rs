@@ -32,7 +32,7 @@ const LONGEST: usize = 512 * 1024;
 
 /// Never more than this is read from the disk at a time, whatever the machine's size: the story is to take half a minute, under
 /// emulation.
-const MOST_READ: u64 = 160 << 20;
+const MOST_READ: u64 = 96 << 20;
 
 /// `demo`, or what the kernel before this one left to do of it: `demo continue DIGEST FILES`.
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
@@ -68,11 +68,11 @@ fn first_half(session: &mut Session<'_>) -> Outcome {
 fn second_half(session: &mut Session<'_>, digest: &[u8], files: u64) -> Outcome {
     let generation = &session.system.generation;
     let (number, downtime) = (generation.number, generation.downtime());
+    let downtime = Seconds(downtime);
     say(
         session,
-        format_args!("   This is generation {number}. From the last instruction before to the first shell after:"),
+        format_args!("   This is generation {number}, {downtime} from the beginning of the kexec to open files."),
     );
-    say(session, format_args!("   {}.", Seconds(downtime)));
     let sum = sum_tree(session, DIRECTORY, u64::MAX)?;
     let same = format!("{}", sum.digest).as_bytes() == digest && sum.files == files;
     say(session, format_args!("   {} has {} files, sum {}", Shown(DIRECTORY), sum.files, sum.digest));
@@ -97,12 +97,14 @@ fn tell_memory(session: &mut Session<'_>) -> Room {
     let donated = system.cleancache.pool_stats().iter().map(|pool| pool.donated).sum::<u64>();
     let room = Room { cacheable: bytes_of(pages), donated: bytes_of(donated) };
     say(session, format_args!("1. Memory"));
-    let (cacheable, donated) = (Human(room.cacheable), Human(room.donated));
-    say(session, format_args!("   {cacheable} can hold pages of files, and {donated} more are lent by the host,"));
-    say(
-        session,
-        format_args!("   which may take them back at any moment: that is where cleancache keeps evicted pages."),
-    );
+    say(session, format_args!("   {} can hold pages of files.", Human(room.cacheable)));
+    if room.donated == 0 {
+        say(session, format_args!("   The host lends nothing more (xtask run --donate carveout=16M lends some)."));
+        return room;
+    }
+    let lent = Human(room.donated);
+    say(session, format_args!("   {lent} more are lent by the host, which may take them back at any moment:"));
+    say(session, format_args!("   that is where cleancache keeps the pages that memory has no room for."));
     room
 }
 
@@ -114,30 +116,31 @@ fn disk_part(session: &mut Session<'_>, room: Room) -> Outcome {
         say(session, format_args!("   There is no disk, so this part is left out (xtask run --disk DIR brings one)."));
         return Err(Failure::Said);
     };
-    // More than memory holds, but, with inodes and directories, not more than memory and cleancache hold together: of a longer
-    // tree, read again and again from its start, most pages would be gone just before they are wanted.
-    let most = (room.cacheable + room.donated / 4).min(MOST_READ);
+    // More than memory holds, but, with inodes and directories, not more than memory and cleancache hold together.
+    let most = match room.donated {
+        0 => room.cacheable / 4 * 5,
+        donated => (room.cacheable + donated / 2) / 16 * 15,
+    };
+    let most = most.min(MOST_READ);
     let mut told: Option<TreeSum> = None;
     for pass in ["first", "second", "third"] {
         if pass == "third" && !tell_take_back(session, room)? {
             return Ok(());
         }
-        let (before, restored) = (disk.stats().sectors_read, session.system.cache.stats().restored);
+        let (sectors, before) = (disk.stats().sectors_read, session.system.cache.stats());
         let began = time::uptime();
         let sum = sum_tree(session, b"/disk", most)?;
         let took = Seconds(time::uptime().saturating_sub(began));
-        let read = Human((disk.stats().sectors_read - before) * SECTOR_SIZE as u64);
-        let restored = session.system.cache.stats().restored - restored;
+        let after = session.system.cache.stats();
+        let read = Human((disk.stats().sectors_read - sectors) * SECTOR_SIZE as u64);
         let first = *told.get_or_insert(sum);
         if pass == "first" {
-            say(session, format_args!("   /disk: {} files, {}", sum.files, Human(sum.bytes)));
-            if sum.bytes <= room.cacheable {
-                say(
-                    session,
-                    format_args!("   That fits into memory, so there is little to see; a larger disk shows more."),
-                );
+            say(session, format_args!("   /disk: {} files, in whole pages {}", sum.files, Human(bytes_of(sum.pages))));
+            if after.evictions == before.evictions {
+                say(session, format_args!("   That fits into memory; a larger tree or less memory would show more."));
             }
         }
+        let restored = after.restored - before.restored;
         let saved = Human(bytes_of(restored));
         say(session, format_args!("   {pass} reading: {read} from disk, {saved} from cleancache, {took}"));
         if sum != first {
@@ -157,14 +160,9 @@ fn tell_take_back(session: &mut Session<'_>, room: Room) -> Outcome<bool> {
     let began = time::uptime();
     let taken = session.system.take_back(wanted);
     let took = Seconds(time::uptime().saturating_sub(began));
-    let (frames, used) = (taken.frames(), taken.used);
-    say(
-        session,
-        format_args!(
-            "   The host wants {} back: {frames} frames, {used} of them with a page, {took}.",
-            Human(bytes_of(wanted))
-        ),
-    );
+    let (size, frames, used) = (Human(bytes_of(taken.frames())), taken.frames(), taken.used);
+    say(session, format_args!("   {size} are taken back: {frames} frames, {used} of them with a page, {took}."));
+    say(session, format_args!("   They are ordinary memory now, and what was in them has to be read again:"));
     Ok(true)
 }
 
@@ -216,7 +214,10 @@ fn next_random(mut state: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct TreeSum {
     files: u64,
+    /// Bytes of content.
     bytes: u64,
+    /// Pages that it takes up.
+    pages: u64,
     digest: Short,
 }
 
@@ -230,25 +231,26 @@ impl fmt::Display for Short {
     }
 }
 
-/// Sums the files of a tree, in order, up to `most` bytes.
+/// Sums the files of a tree, in order, up to `most` bytes, whole pages counted.
 fn sum_tree(session: &mut Session<'_>, root: &[u8], most: u64) -> Outcome<TreeSum> {
     let mut walk = Walk::new(session, root, true)?;
     let mut all = Sha256::new();
-    let (mut files, mut bytes) = (0, 0);
-    while bytes < most
+    let (mut files, mut bytes, mut pages) = (0, 0, 0);
+    while bytes_of(pages) < most
         && let Some(step) = walk.step(session)?
     {
         if step == Step::Node(FileType::Regular) {
-            let sum = sum_file(session, walk.path(), most - bytes)?;
+            let sum = sum_file(session, walk.path(), most - bytes_of(pages))?;
             all.update(format!("{}  ", sum.digest));
             all.update(walk.path());
             all.update(b"\n");
             files += 1;
             bytes += sum.bytes;
+            pages += sum.bytes.div_ceil(FRAME_SIZE as u64);
         }
     }
     let digest: [u8; 32] = all.finalize().into();
-    Ok(TreeSum { files, bytes, digest: Short(*digest.first_chunk().unwrap_or(&[0; 8])) })
+    Ok(TreeSum { files, bytes, pages, digest: Short(*digest.first_chunk().unwrap_or(&[0; 8])) })
 }
 
 fn say(session: &mut Session<'_>, line: fmt::Arguments<'_>) {

@@ -11,7 +11,10 @@ use crate::drivers::virtio::blk::Disk;
 use crate::memory::{Census, heap};
 
 /// The name of this build, as `kho` shows it and the next kernel hears of it.
-pub const BUILD: &str = concat!("holdover ", env!("CARGO_PKG_VERSION"));
+pub const BUILD: &str = match option_env!("HOLDOVER_BUILD") {
+    Some(build) => build,
+    None => env!("CARGO_PKG_VERSION"),
+};
 
 /// The largest bootable file that room is made for before it is read; a larger one finds no room in any scratch area.
 pub const MAX_IMAGE: u64 = 64 << 20;

@@ -57,7 +57,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     let command_line = read_command_line(&parcel);
     let clock = time::init(start);
 
-    info!(target: "boot", "{}, generation {}", machine::BUILD, parcel.generation);
+    info!(target: "boot", "holdover {}, generation {}", machine::BUILD, parcel.generation);
     info!(target: "time", "{} kHz, {clock}", time::frequency() / 1000);
     console::event(protocol::event::BOOT, |boot| {
         boot.field("generation", parcel.generation).field("build", machine::BUILD)

@@ -222,7 +222,7 @@ mod tests {
             [
                 "q35      boot-to-prompt     40,000,000  within 60,000,000",
                 "microvm  boot-to-prompt     40,000,000  above 30,000,000",
-                "q35      cache-hit            800  within 900",
+                "q35      cache-hit                 800  within 900",
                 "q35      tmpfs-read                700",
             ]
         );

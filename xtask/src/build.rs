@@ -36,7 +36,8 @@ pub fn build(places: &Places, toolchain: &Toolchain, profile: Profile) -> Result
     update(&embedded, &small)?;
     let variables = [("HOLDOVER_BUILD", built.id.as_ref()), ("HOLDOVER_KERNEL", embedded.as_ref())];
     let boot = compile(places, toolchain, profile, "boot", &variables)?;
-    let small = strip(&read(&boot)?).with_context(|| format!("{boot:?}"))?;
+    let mut small = strip(&read(&boot)?).with_context(|| format!("{boot:?}"))?;
+    bootproto::image::seal(&mut small).with_context(|| format!("{boot:?} cannot be sealed"))?;
     update(&built.bootable, &small)?;
     Ok(built)
 }

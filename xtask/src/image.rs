@@ -149,7 +149,8 @@ mod tests {
         let top = std::env::temp_dir().join(format!("xtask-image-{}", std::process::id()));
         let (tree, image, out) = (top.join("tree"), top.join("image"), top.join("out"));
         fs::create_dir_all(&out).unwrap();
-        tree::sample(&tree, &std::env::current_exe().unwrap()).unwrap();
+        fs::write(top.join("bootable"), [7; 100_000]).unwrap();
+        tree::sample(&tree, &top.join("bootable")).unwrap();
         tree::bulk(&tree.join("bulk"), 3 << 20, 100).unwrap();
         for block_size in BLOCK_SIZES {
             from_directory(&tree, &image, block_size, Install::Forbidden).unwrap();

@@ -326,7 +326,7 @@ impl Both {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 192, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
     fn tmpfs_is_its_model(ops in prop::collection::vec(op(), 1..120)) {

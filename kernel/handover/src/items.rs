@@ -197,7 +197,9 @@ impl<'a> Items<'a> {
         if header.mode.get() & !0o7777 != 0 {
             return Err(self.bad("the mode of an inode", u64::from(header.mode.get())));
         }
-        if header.flags & !INODE_QUARANTINED != 0 || header.reserved != [0; 4] {
+        // Only a file has content that could be damaged.
+        let known = if kind == Kind::Regular { INODE_QUARANTINED } else { 0 };
+        if header.flags & !known != 0 || header.reserved != [0; 4] {
             return Err(self.bad("the flags of an inode", u64::from(header.flags)));
         }
         let inode = Inode {

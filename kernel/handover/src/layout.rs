@@ -142,7 +142,7 @@ pub(crate) struct InodeHeader {
 pub(crate) const KIND_REGULAR: u8 = 1;
 pub(crate) const KIND_DIRECTORY: u8 = 2;
 pub(crate) const KIND_SYMLINK: u8 = 3;
-/// The content was found damaged by an earlier kernel.
+/// The content of a regular file was found damaged by an earlier kernel.
 pub(crate) const INODE_QUARANTINED: u8 = 1;
 
 /// One name in a directory; the name's bytes follow.

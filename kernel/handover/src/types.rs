@@ -60,7 +60,7 @@ pub struct Inode {
     pub mtime: Time,
     /// Last change of the inode.
     pub ctime: Time,
-    /// The content was found damaged before.
+    /// The content, of a regular file, was found damaged before.
     pub quarantined: bool,
 }
 

@@ -81,6 +81,25 @@ fn a_chain_that_comes_back_is_refused() {
 }
 
 #[test]
+fn a_frame_that_says_it_is_another_is_refused() {
+    let mut machine = two_frames();
+    machine.page(1)[12] = 7;
+    machine.reseal();
+    assert_eq!(machine.open().err(), Some(HandoverError::Sequence { expected: 1, found: 7 }));
+}
+
+#[test]
+fn what_follows_the_last_inode_within_a_section_is_refused() {
+    let mut payload = small().payload();
+    // A section that could be passed over, but not here.
+    payload.extend_from_slice(&[78, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    Machine::forge(&payload).open().unwrap();
+    let length = u64::from_le_bytes(payload[8..16].try_into().unwrap());
+    payload[8..16].copy_from_slice(&(length + 16).to_le_bytes());
+    assert!(matches!(Machine::forge(&payload).open().err(), Some(HandoverError::Field { value: 16, .. })));
+}
+
+#[test]
 fn links_that_lead_nowhere_are_refused() {
     for address in [0, 1, 4096, BASE.addr().as_u64(), BASE.offset(FRAMES).addr().as_u64(), !4095] {
         let mut machine = two_frames();

@@ -59,14 +59,10 @@ mod tests {
         for day in -199_999..200_000 {
             let date = format!("{:.0}", Date(86_400 * day));
             let next = |text: &str| -> (i64, i64, i64) {
-                let mut parts = text
-                    .rsplitn(2, ' ')
-                    .nth(1)
-                    .expect("a date")
-                    .rsplitn(3, '-')
-                    .map(|part| part.parse().expect("a number"));
-                let (day, month, year) = (parts.next(), parts.next(), parts.next());
-                (year.expect("year"), month.expect("month"), day.expect("day"))
+                let number = |part: Option<&str>| part.and_then(|part| part.parse().ok()).expect("a number");
+                let mut parts = text.split_once(' ').expect("a date and a time").0.rsplitn(3, '-');
+                let (day, month, year) = (number(parts.next()), number(parts.next()), number(parts.next()));
+                (year, month, day)
             };
             let ((y, m, d), now) = (next(&before), next(&date));
             assert!(

@@ -122,7 +122,9 @@ impl Editor {
         let room = self.room();
         self.first = self.first.min(self.cursor);
         let mut before = columns(self.shown(self.cursor));
-        while before >= room {
+        // A third at a time, so that not every further key moves the whole line.
+        let keep = if before < room { before } else { room - room / 3 };
+        while before > keep {
             self.first = self.right_of(self.first);
             before -= 1;
         }

@@ -34,7 +34,7 @@ pub fn complete(editor: &mut Editor, session: &Session<'_>, screen: &mut Vec<u8>
     screen.push(b'\n');
     for candidate in candidates.iter().take(MAX_SHOWN) {
         let shown = candidate.strip_suffix(b"/").unwrap_or(candidate).rsplit(|byte| *byte == b'/').next();
-        screen.extend(shown.unwrap_or_default().iter().filter(|byte| **byte >= b' '));
+        screen.extend_from_slice(shown.unwrap_or_default());
         screen.extend_from_slice(if candidate.ends_with(b"/") { b"/  " } else { b"  " });
     }
     if candidates.len() > MAX_SHOWN {
@@ -48,14 +48,16 @@ fn command_names(start: &[u8]) -> Vec<Vec<u8>> {
     commands::all().map(|command| command.name.as_bytes().to_vec()).filter(|name| name.starts_with(start)).collect()
 }
 
-/// Paths that begin as `word` does; directories end in `/`.
+/// Paths that begin as `word` does; directories end in `/`. Names that cannot be shown in a line are left out.
 fn paths(session: &Session<'_>, word: &[u8]) -> Vec<Vec<u8>> {
     let cut = word.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
     let (directory, start) = word.split_at(cut);
     let Ok(entries) = session.entries(if directory.is_empty() { b"." } else { directory }) else { return Vec::new() };
-    let fitting = entries
-        .into_iter()
-        .filter(|entry| entry.name.starts_with(start) && (!start.is_empty() || !entry.name.starts_with(b".")));
+    let fitting = entries.into_iter().filter(|entry| {
+        let name = &entry.name;
+        let hidden = start.is_empty() && name.starts_with(b".");
+        name.starts_with(start) && !hidden && !name.iter().any(u8::is_ascii_control)
+    });
     fitting
         .map(|entry| {
             let slash: &[u8] = if entry.kind == FileType::Directory { b"/" } else { b"" };

@@ -30,8 +30,9 @@ pub use session::Session;
 use protocol::event;
 
 use crate::arch::tsc;
+use crate::console::{self, Mode};
+use crate::power;
 use crate::system::System;
-use crate::{console, power};
 use terminal::{Input, Terminal};
 
 /// Runs the shell until the machine is powered off. What a line before a kexec left to do comes first.
@@ -41,6 +42,9 @@ pub fn run(system: &System) -> ! {
     if let Some(rest) = resume::take(&mut session) {
         let succeeded = commands::run_line(&mut session, &rest.line);
         done(succeeded && rest.succeeded);
+    }
+    if console::mode() == Mode::Plain {
+        session.out.print(format_args!("`help` lists the commands, Control-D ends the machine\n"));
     }
     loop {
         console::event(event::PROMPT, |prompt| prompt.field("tsc", tsc::now()));

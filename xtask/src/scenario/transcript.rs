@@ -7,8 +7,8 @@
 
 use anyhow::{Context, Result};
 
-/// How the shell's prompt looks to a person.
-pub const PROMPT: &str = "holdover:/# ";
+/// How the shell's prompt begins and ends for a person; the directory is in between.
+const PROMPT: (&str, &str) = ("holdover:", "# ");
 
 /// A command, and what has to come of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub fn parse(document: &str) -> Result<Vec<Exchange>> {
     let (block, _) = rest.split_once("\n```").context("the fenced block has no end")?;
     let mut exchanges: Vec<Exchange> = Vec::new();
     for line in block.lines() {
-        if let Some(command) = line.strip_prefix(PROMPT) {
+        if let Some(command) = typed(line) {
             exchanges.push(Exchange { command: command.trim().to_owned(), answer: Vec::new() });
         } else if let Some(exchange) = exchanges.last_mut()
             && !line.starts_with("$ ")
@@ -34,6 +34,12 @@ pub fn parse(document: &str) -> Result<Vec<Exchange>> {
         }
     }
     Ok(exchanges)
+}
+
+/// What stands after the prompt, if the line has one.
+fn typed(line: &str) -> Option<&str> {
+    let (_, command) = line.strip_prefix(PROMPT.0)?.split_once(PROMPT.1)?;
+    Some(command)
 }
 
 #[cfg(test)]
