@@ -49,11 +49,7 @@ pub fn run(system: &System) -> ! {
     loop {
         console::event(event::PROMPT, |prompt| prompt.field("tsc", tsc::now()));
         match terminal.read_line(&session) {
-            Input::Line(line) => {
-                // A Control-C that was typed at the prompt is not meant for the command.
-                console::input::take_interruption();
-                done(commands::run_line(&mut session, &line));
-            }
+            Input::Line(line) => done(commands::run_line(&mut session, &line)),
             Input::TooLong => {
                 console::error(format_args!("shell: the line is longer than {} bytes", prompt::editor::MAX_LINE));
                 done(false);

@@ -61,7 +61,10 @@ impl Terminal {
                     console::write(&screen);
                     return Input::End;
                 }
-                Some(Action::Cancelled) => self.editor.begin(&prompt, &mut screen),
+                Some(Action::Cancelled) => {
+                    cancelled();
+                    self.editor.begin(&prompt, &mut screen);
+                }
                 Some(Action::Complete) => complete::complete(&mut self.editor, session, &mut screen),
             }
         }
@@ -79,12 +82,20 @@ impl Terminal {
                 b'\r' | b'\n' if too_long => return Input::TooLong,
                 b'\r' | b'\n' => return Input::Line(line),
                 END_OF_INPUT if line.is_empty() => return Input::End,
-                CANCEL => line.clear(),
+                CANCEL => {
+                    cancelled();
+                    line.clear();
+                }
                 _ if line.len() == MAX_LINE => too_long = true,
                 byte => line.push(byte),
             }
         }
     }
+}
+
+/// A Control-C that was typed at the prompt is not meant for the next command.
+fn cancelled() {
+    input::take_interruption();
 }
 
 /// `holdover:/path# `, a long path without its beginning.

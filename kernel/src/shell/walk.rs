@@ -2,7 +2,8 @@
 //!
 //! Files come in the order in which `LC_ALL=C sort` would put their full paths, so that two walks over equal trees give equal
 //! output. Each directory is read when it is entered; what is made in it afterwards is not seen. A directory that holds itself,
-//! which only a damaged disk has, is reported and not entered, so that a walk ends.
+//! which only a damaged disk has, is reported and not entered, so that a walk ends; no walk is deeper than the longest path has
+//! names.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -11,9 +12,6 @@ use fs::filesystem::{DirEntry, FileType};
 
 use super::files::Identity;
 use super::{Failure, Outcome, Session};
-
-/// Directories below each other. A path of 4095 bytes could hold more, but nobody's does.
-const MAX_DEPTH: usize = 256;
 
 /// One step of a walk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +90,6 @@ impl Walk {
         let identity = session.identity(&self.path)?;
         if self.levels.iter().any(|level| level.identity == identity) {
             return Err(Failure::other(&self.path, "the directory holds itself"));
-        }
-        if self.levels.len() == MAX_DEPTH {
-            return Err(Failure::other(&self.path, format_args!("more than {MAX_DEPTH} directories deep")));
         }
         let mut entries = session.entries(&self.path)?;
         entries.sort_unstable_by(|a, b| sort_key(a).cmp(sort_key(b)));
