@@ -23,6 +23,8 @@ static TABLE: [AtomicPtr<Memory>; MACHINES] = [const { AtomicPtr::new(ptr::null_
 
 /// What a debug build writes over freed frames, and expects to find when it hands them out again.
 const POISON: u8 = 0x6b;
+/// The private bits of a free frame that was poisoned.
+const POISONED: u16 = 0x6b6b;
 
 /// The parts that memory falls into. Ranges are sorted and disjoint.
 #[derive(Clone, Copy, Debug)]
@@ -363,19 +365,20 @@ impl Memory {
         for slot in slot..slot + frames {
             // SAFETY: the frame is on its way from its owner to a free list, so nobody else has it.
             unsafe { self.page(slot).cast::<u8>().write_bytes(POISON, FRAME_SIZE) };
+            self.meta[slot as usize].private.store(POISONED, Ordering::Relaxed);
         }
     }
 
-    /// A frame that came back and was then written to shows here. Frames never handed out before are not poisoned, so only a
-    /// frame that begins and ends like a poisoned one is looked at.
+    /// A frame that came back and was then written to shows here. One that was never handed out is as it was found at boot.
     fn check_poison(&self, slot: u32, order: u32) {
         for slot in slot..slot + (1 << order) {
+            if self.meta[slot as usize].private.swap(0, Ordering::Relaxed) != POISONED {
+                continue;
+            }
             // SAFETY: the block was just taken off its free list, so nobody else has it.
             let page = unsafe { self.page(slot).as_ref() };
-            if page[0] == POISON && page[FRAME_SIZE - 1] == POISON {
-                let changed = page.iter().position(|&byte| byte != POISON);
-                assert!(changed.is_none(), "free frame {slot:#x} was written to at byte {changed:?}");
-            }
+            let changed = page.iter().position(|&byte| byte != POISON);
+            assert!(changed.is_none(), "free frame {slot:#x} was written to at byte {changed:?}");
         }
     }
 

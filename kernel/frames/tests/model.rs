@@ -242,3 +242,16 @@ fn kexec_keeps_the_bytes_of_what_is_set_aside() {
     assert_eq!(claimed.page(0)[17], 42);
     assert!(after.memory().peek(range.start, |_| ()).is_none(), "claimed, so not to be peeked at");
 }
+
+#[test]
+#[cfg(debug_assertions)]
+#[should_panic(expected = "was written to at byte Some(100)")]
+fn writing_to_a_free_frame_is_caught() {
+    let arena = Arena::new(1);
+    let frame = FrameRun::from(arena.memory().allocate(Zones::Ephemeral).expect("memory"));
+    let stale = frame.as_ptr();
+    drop(frame);
+    // SAFETY: not at all, which is the point; but the arena's block is never freed, and nobody else uses this frame.
+    unsafe { stale.add(100).write(0) };
+    let _ = arena.memory().allocate(Zones::Ephemeral);
+}

@@ -302,7 +302,7 @@ impl FileSystem for Tmpfs {
 
     fn unmount(&self) -> Result<()> {
         let inodes = self.shared.tree.lock().unmount()?;
-        for inode in inodes {
+        for inode in inodes.into_values() {
             // Not dropped while the file is locked: that frees frames.
             let content = inode.node.lock().take_content();
             drop(content);

@@ -13,11 +13,11 @@ use super::tree::{Body, Inode, Tree};
 use super::{Environment, Options, Tmpfs};
 use crate::filesystem::{FileType, Time};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use handover::{ExtentFault, Filesystem, Handover, HandoverError, Item, Kind, PhysRead};
-use hashbrown::HashMap;
 
 /// Inode numbers end here, so that there is always a next one.
 const MAX_INO: u64 = 1 << 62;
@@ -134,7 +134,7 @@ struct Loader {
     label: Vec<u8>,
     root: u64,
     next_ino: u64,
-    loose: HashMap<u64, Loose>,
+    loose: BTreeMap<u64, Loose>,
     /// The inode whose content comes next.
     current: Option<(u64, Loose)>,
     casualties: Vec<Casualty>,
@@ -150,7 +150,7 @@ impl Loader {
             label: filesystem.label.into(),
             root: filesystem.root,
             next_ino: filesystem.next_ino,
-            loose: HashMap::new(),
+            loose: BTreeMap::new(),
             current: None,
             casualties: Vec::new(),
         }
@@ -241,8 +241,8 @@ impl Loader {
     }
 
     /// Give every inode that a name leads to its place. Each directory is looked at once, when its first name is found.
-    fn place(&mut self, root: Loose) -> HashMap<u64, Inode> {
-        let mut placed = HashMap::new();
+    fn place(&mut self, root: Loose) -> BTreeMap<u64, Inode> {
+        let mut placed = BTreeMap::new();
         let root_ino = self.root;
         let mut waiting = Vec::from([(root_ino, Vec::new(), self.put(&mut placed, root_ino, root_ino, root))]);
         while let Some((dir, path, entries)) = waiting.pop() {
@@ -284,7 +284,7 @@ impl Loader {
     }
 
     /// Make an inode of what was read, with no name yet. Returns the entries of a directory, which are still to be looked at.
-    fn put(&self, placed: &mut HashMap<u64, Inode>, parent: u64, ino: u64, loose: Loose) -> Vec<(Box<[u8]>, u64)> {
+    fn put(&self, placed: &mut BTreeMap<u64, Inode>, parent: u64, ino: u64, loose: Loose) -> Vec<(Box<[u8]>, u64)> {
         let (body, links) = match loose.kind {
             FileType::Directory => (Body::Directory(Directory::new(parent)), 2),
             FileType::Symlink => (Body::Symlink(loose.target), 1),
@@ -296,7 +296,7 @@ impl Loader {
         loose.entries
     }
 
-    fn name(&self, placed: &mut HashMap<u64, Inode>, dir: u64, name: &[u8], ino: u64) {
+    fn name(&self, placed: &mut BTreeMap<u64, Inode>, dir: u64, name: &[u8], ino: u64) {
         let below = matches!(placed.get(&ino), Some(Inode { body: Body::Directory(_), .. }));
         if let Some(Inode { body: Body::Directory(directory), links, .. }) = placed.get_mut(&dir) {
             directory.insert(name, ino);

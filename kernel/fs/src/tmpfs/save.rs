@@ -9,7 +9,6 @@ use super::extent::Store;
 use super::node::State;
 use super::tree::{Body, Inode, Tree};
 use crate::filesystem::{FileType, Time};
-use alloc::vec::Vec;
 use handover::{Extent, Filesystem, FilesystemWriter, Kind, WriteError, Writer};
 
 /// What a tmpfs holds.
@@ -64,12 +63,7 @@ impl Tmpfs {
         let size_limit = self.shared.options.size;
         let mut out = writer.filesystem(&Filesystem { label, root: tree.root, next_ino: tree.next_ino, size_limit })?;
         let mut census = Census::default();
-        let mut inos = Vec::new();
-        inos.try_reserve_exact(tree.inodes.len()).map_err(|_| WriteError::NoMemory)?;
-        inos.extend(tree.inodes.iter().filter(|(_, inode)| inode.links > 0).map(|(&ino, _)| ino));
-        inos.sort_unstable();
-        for ino in inos {
-            let Some(inode) = tree.inodes.get(&ino) else { continue };
+        for (&ino, inode) in tree.inodes.iter().filter(|(_, inode)| inode.links > 0) {
             let state = inode.node.lock();
             let Some(content) = state.content() else { continue };
             census.add(content);

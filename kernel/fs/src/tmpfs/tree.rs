@@ -11,9 +11,10 @@ use super::space::Space;
 use crate::error::{Error, Result};
 use crate::filesystem::{FileType, NewNode, Time};
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use hashbrown::HashMap;
+use core::mem;
 
 /// The number of the root directory.
 pub(super) const ROOT: u64 = 1;
@@ -53,7 +54,8 @@ impl Body {
 /// All inodes, and the names among them.
 pub(super) struct Tree {
     space: Arc<Space>,
-    pub(super) inodes: HashMap<u64, Inode>,
+    /// Inodes by number. A map that grows node by node, since memory in one large piece may not be there.
+    pub(super) inodes: BTreeMap<u64, Inode>,
     /// Numbers are given out once, so that a number never means another file than it did.
     pub(super) next_ino: u64,
     pub(super) root: u64,
@@ -66,14 +68,14 @@ impl Tree {
         let attr = Attr::new(0o1777, now);
         let node = Arc::new(Node::new(ROOT, FileType::Directory, attr, Content::new(space.clone())));
         let root = Inode { node, links: 2, opens: 0, body: Body::Directory(Directory::new(ROOT)) };
-        let mut inodes = HashMap::new();
+        let mut inodes = BTreeMap::new();
         space.adopt_metadata(root.body.cost());
         inodes.insert(ROOT, root);
         Self { space, inodes, next_ino: ROOT + 1, root: ROOT, mounted: true }
     }
 
     /// A tree that was put together elsewhere and keeps the invariants.
-    pub(super) fn restored(space: Arc<Space>, inodes: HashMap<u64, Inode>, root: u64, next_ino: u64) -> Self {
+    pub(super) fn restored(space: Arc<Space>, inodes: BTreeMap<u64, Inode>, root: u64, next_ino: u64) -> Self {
         Self { space, inodes, next_ino, root, mounted: true }
     }
 
@@ -289,9 +291,9 @@ impl Tree {
     }
 
     /// The filesystem is gone. The inodes are handed back, to be dropped with the lock open.
-    pub(super) fn unmount(&mut self) -> Result<Vec<Inode>> {
+    pub(super) fn unmount(&mut self) -> Result<BTreeMap<u64, Inode>> {
         self.check_mounted()?;
         self.mounted = false;
-        Ok(self.inodes.drain().map(|(_, inode)| inode).collect())
+        Ok(mem::take(&mut self.inodes))
     }
 }
