@@ -8,7 +8,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 
 use bootproto::Parcel;
-use frames::{FRAME_SIZE, PhysAddr, Zones};
+use frames::{FRAME_SIZE, PfnRange, PhysAddr, Zones};
 use fs::tmpfs::{Casualty, Environment, Options, Tmpfs};
 use handover::{About, Handover, PhysMap, Summary, WriteError, Writer};
 use log::{error, info, warn};
@@ -16,27 +16,35 @@ use protocol::event;
 
 use crate::arch::tsc;
 use crate::kexec::{self, Image, LoadError, PrepareError, Target};
-use crate::machine::{self, BUILD};
+use crate::machine::BUILD;
 use crate::system::{System, TMP};
 use crate::{console, time};
 
-/// Frames that must be free for a kexec beyond what the image takes: page tables, the parcel, the handover's first frames.
-const ROOM: u32 = 128;
-
-/// Reads the handover that `parcel` names, before memory is handed out. A handover that cannot be used means an ordinary boot; the
-/// log says why.
-pub fn open(parcel: &Parcel<'_>, map: &dyn PhysMap) -> Option<Handover> {
+/// Reads the handover that `parcel` names, before memory is handed out. A handover that cannot be used, or lies in more than
+/// `most` ranges, means an ordinary boot; the log says why.
+pub fn open(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handover> {
     if !parcel.notice.is_empty() {
         error!(target: "kho", "the boot stage says: {}", parcel.notice.escape_ascii());
     }
     let root = PhysAddr::new(parcel.handover_root?);
     match Handover::open(root, map) {
-        Ok(handover) => Some(handover),
+        Ok(handover) if handover.reserved().count() as u64 <= most => Some(handover),
+        Ok(_) => {
+            error!(target: "kho", "handover not taken, this is an ordinary boot: more than {most} ranges");
+            None
+        }
         Err(reason) => {
             error!(target: "kho", "handover not taken, this is an ordinary boot: {reason}");
             None
         }
     }
+}
+
+/// The ranges of `handover` that must not be handed out, in a list with room for one more, so that it need not grow.
+pub fn preserved(handover: &Handover) -> Vec<PfnRange> {
+    let mut ranges = Vec::with_capacity(handover.reserved().count() + 1);
+    ranges.extend(handover.reserved());
+    ranges
 }
 
 /// A kernel in the line of kernels.
@@ -182,7 +190,6 @@ pub fn kexec(system: &System, path: Option<&[u8]>) -> Result<Infallible, KexecEr
 
     let exec_tsc = tsc::now();
     let (root, blob) = hand_over(system)?;
-    system.cache.make_room(Zones::Preservable, ROOM);
     let next = Parcel {
         generation: parcel.generation.saturating_add(1),
         handover_root: Some(root.as_u64()),
@@ -192,7 +199,7 @@ pub fn kexec(system: &System, path: Option<&[u8]>) -> Result<Infallible, KexecEr
         ..*parcel
     };
     let map = kexec::Machine { memory_map: machine.memory_map, rsdp: machine.rsdp };
-    let prepared = kexec::prepare(system.memory, target, &next, &map).map_err(KexecError::Prepare)?;
+    let prepared = kexec::prepare(&system.cache, target, &next, &map).map_err(KexecError::Prepare)?;
 
     info!(target: "kexec", "generation {} makes way", parcel.generation);
     console::event(event::KEXEC, |kexec| kexec.field("tsc", tsc::now()));
@@ -208,10 +215,8 @@ pub fn kexec(system: &System, path: Option<&[u8]>) -> Result<Infallible, KexecEr
 fn load(system: &System, path: &[u8]) -> Result<Target, KexecError> {
     let mut file = system.vfs.open(path).map_err(KexecError::File)?;
     let size = file.stat().map_err(KexecError::File)?.size;
-    let frames = u32::try_from(size.min(machine::MAX_IMAGE) / FRAME_SIZE as u64).unwrap_or(u32::MAX);
-    system.cache.make_room(Zones::Preservable, frames + ROOM);
     let read = |at: u64, out: &mut [u8]| file.read_at(at, out);
-    let image = Image::load(system.memory, system.machine.parcel.scratch, size, read).map_err(KexecError::Load)?;
+    let image = Image::load(&system.cache, system.machine.parcel.scratch, size, read).map_err(KexecError::Load)?;
     if !image.is_sealed() {
         warn!(target: "kexec", "the image carries no seal, so damage to it cannot be seen");
     }
@@ -223,7 +228,9 @@ fn hand_over(system: &System) -> Result<(PhysAddr, Vec<frames::Frame>), KexecErr
     let about = About { generation: system.generation.number, build: BUILD.as_bytes() };
     let mut allocate = || system.cache.allocate(Zones::Preservable).ok();
     let mut writer = Writer::new(&about, &mut allocate).map_err(KexecError::Handover)?;
-    system.tmpfs().save(TMP, &mut writer).map_err(KexecError::Handover)?;
+    if system.vfs.mounts().iter().any(|mount| mount.path == TMP) {
+        system.tmpfs().save(TMP, &mut writer).map_err(KexecError::Handover)?;
+    }
     let sealed = writer.finish();
     let root = sealed.root();
     let mut frames = sealed.into_frames();

@@ -16,9 +16,6 @@ pub const BUILD: &str = match option_env!("HOLDOVER_BUILD") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
-/// The largest bootable file that room is made for before it is read; a larger one finds no room in any scratch area.
-pub const MAX_IMAGE: u64 = 64 << 20;
-
 /// The machine.
 #[derive(Debug)]
 pub struct Machine {

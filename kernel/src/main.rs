@@ -27,7 +27,6 @@ use bootloader_api::config::{BootloaderConfig, Mapping};
 use bootloader_api::{BootInfo, entry_point};
 use bootproto::Parcel;
 use frames::{FRAME_SIZE, Zones};
-use handover::Handover;
 use log::{info, warn};
 
 use arch::{apic, cpu, paging, tsc};
@@ -68,14 +67,15 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     }
 
     let mut survey = Survey::new(&boot_info.memory_regions, parcel.scratch);
+    let early_heap = parcel.scratch.len / EARLY_HEAP_SHARE;
     if parcel.handover_root.is_some()
-        && let Err(reason) = survey.extend_early_heap(parcel.scratch.len / EARLY_HEAP_SHARE)
+        && let Err(reason) = survey.extend_early_heap(early_heap)
     {
         warn!(target: "mm", "early heap not extended: {reason}");
     }
     let to_donate = carve_out_frames(&command_line);
-    let handover = generation::open(&parcel, &survey);
-    let preserved = handover.iter().flat_map(Handover::reserved);
+    let handover = generation::open(&parcel, &survey, early_heap / EARLY_HEAP_A_RANGE);
+    let preserved = handover.as_ref().map(generation::preserved).unwrap_or_default();
     let installed = match survey.install(preserved, to_donate) {
         Ok(installed) => installed,
         Err(reason) => panic!("no memory to work with: {reason}"),
@@ -107,8 +107,10 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
 }
 
 /// What part of the scratch area, one in this many, becomes early heap when there is a handover to read: enough for the
-/// list of a tmpfs of which no two pages lie together.
-const EARLY_HEAP_SHARE: u64 = 8;
+/// list of a tmpfs of which no two pages lie together, up to some GiB.
+const EARLY_HEAP_SHARE: u64 = 3;
+/// Early heap that a preserved range takes: in a list, and in the tree of what is set aside. Generously.
+const EARLY_HEAP_A_RANGE: u64 = 64;
 
 /// What the boot stage put into the ramdisk. Only our own boot stage can start this kernel, so there is no going on
 /// without.

@@ -11,6 +11,8 @@ use alloc::vec;
 use frames::Key;
 
 const WAYS: usize = 4;
+/// The most sets: 4 MiB of them, which is the largest block that there is.
+const MAX_SETS: usize = 1 << 17;
 
 /// An entry: tag and working-set bit, and the low bits of the clock. `None` in an `Option` would cost as much again; a tag of
 /// 0 stands for it.
@@ -41,7 +43,7 @@ pub(crate) struct Memory {
 impl Ghosts {
     /// Room to remember about `pages` pages.
     pub(crate) fn new(pages: usize) -> Self {
-        let sets = (pages / WAYS).max(2).next_power_of_two();
+        let sets = (pages / WAYS).next_power_of_two().clamp(2, MAX_SETS);
         Self { sets: vec![[Ghost::default(); WAYS]; sets].into_boxed_slice(), shift: u64::BITS - sets.trailing_zeros() }
     }
 

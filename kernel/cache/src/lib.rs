@@ -118,6 +118,9 @@ impl PageCache {
     /// The file was deleted: drop its pages everywhere, and its name with them.
     pub fn forget(&self, file: FileId) {
         let mut state = self.state.lock();
+        if !state.files.knows(file) {
+            return;
+        }
         state.pages.drop_range(file, 0, u32::MAX);
         state.files.remove(file);
         let _ = self.cleancache.remove_file(file);
@@ -126,6 +129,9 @@ impl PageCache {
     /// Pages `first..=last` of `file` are gone or changed below: drop them, here and in cleancache.
     pub fn invalidate(&self, file: FileId, first: u32, last: u32) {
         let mut state = self.state.lock();
+        if !state.files.knows(file) {
+            return;
+        }
         state.files.bump(file);
         state.pages.drop_range(file, first, last);
         self.cleancache.invalidate_range(file, first, last);

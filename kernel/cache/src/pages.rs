@@ -193,7 +193,12 @@ impl Pages {
             if self.map.order_len(ACTIVE) > self.map.order_len(INACTIVE) {
                 self.deactivate_one();
             }
-            let page = self.map.front(INACTIVE)?;
+            let Some(page) = self.map.front(INACTIVE) else {
+                if self.map.order_len(ACTIVE) == 0 {
+                    return None;
+                }
+                continue;
+            };
             let (key, bits) = (page.key(), page.private());
             if bits & REFERENCED != 0 {
                 page.set_private(bits & !REFERENCED);
@@ -203,7 +208,9 @@ impl Pages {
             } else if accept(&page) {
                 return self.evict(key);
             } else {
+                // What is wanted may be among the active pages only.
                 self.map.move_to_back(key, INACTIVE);
+                self.deactivate_one();
             }
         }
         None

@@ -51,7 +51,7 @@ impl PageCache {
             drop(state);
             let page = page_of(pos + done as u64)?;
             let fetch = ahead.fetch((last - page).saturating_add(1), self.window);
-            let last_of_file = page_of(size - 1)?;
+            let last_of_file = page_of(size - 1).unwrap_or(u32::MAX);
             self.fetch(file, page, page.saturating_add(fetch - 1).min(last_of_file))?;
         }
     }

@@ -1,9 +1,9 @@
 //! Reclaim: making frames free by evicting clean pages into cleancache; and allocation, which waits for it.
 
+use crate::pages::Victim;
 use crate::{PageCache, State};
-use cleancache::FileId;
 use core::fmt;
-use frames::{Frame, FrameRun, Key, Zone, Zones};
+use frames::{Frame, FrameRef, FrameRun, Zone, Zones};
 
 /// Evictions in one hold of the lock.
 const BATCH: usize = 32;
@@ -27,6 +27,15 @@ pub enum DropWhat {
     Pages,
     /// Every clean page, and all that is in cleancache.
     All,
+}
+
+/// What to do when a lock is taken.
+#[derive(Clone, Copy)]
+enum Wait {
+    /// Wait: the caller holds no lock that comes later in the order.
+    ForLocks,
+    /// Do without: the caller may hold that very lock.
+    Never,
 }
 
 impl PageCache {
@@ -68,16 +77,6 @@ impl PageCache {
         Err(OutOfMemory)
     }
 
-    /// Evict until `frames` frames of `zones` are free, or nothing is left to evict; says whether they are. For callers that
-    /// are about to allocate much without waiting.
-    pub fn make_room(&self, zones: Zones, frames: u32) -> bool {
-        let free = self.memory.free_frames(zones);
-        if free < frames {
-            self.reclaim_in(zones, (frames - free) as usize);
-        }
-        self.memory.free_frames(zones) >= frames
-    }
-
     /// Make up to `want` more frames free; returns how many.
     pub fn reclaim(&self, want: usize) -> usize {
         self.reclaim_in(Zones::Ephemeral, want)
@@ -88,7 +87,7 @@ impl PageCache {
         match self.state.try_lock() {
             Some(mut state) => {
                 let mut budget = state.pages.len() * 2 + BATCH;
-                self.evict_some(&mut state, Zones::Ephemeral, want, &mut budget)
+                self.evict_some(&mut state, Zones::Ephemeral, want, &mut budget, Wait::Never)
             }
             None => 0,
         }
@@ -101,7 +100,7 @@ impl PageCache {
         let mut wrote_back = false;
         while freed < want {
             let batch = BATCH.min(want - freed);
-            let evicted = self.evict_some(&mut self.state.lock(), zones, batch, &mut budget);
+            let evicted = self.evict_some(&mut self.state.lock(), zones, batch, &mut budget, Wait::ForLocks);
             freed += evicted;
             if evicted == 0 {
                 // Dirty pages are what is left, if anything is.
@@ -115,25 +114,27 @@ impl PageCache {
         freed
     }
 
-    fn evict_some(&self, state: &mut State, zones: Zones, want: usize, budget: &mut usize) -> usize {
+    fn evict_some(&self, state: &mut State, zones: Zones, want: usize, budget: &mut usize, wait: Wait) -> usize {
+        let memory = self.memory;
+        let wanted = |page: &FrameRef<'_>| zones == Zones::Ephemeral || memory.zone_of(page.pfn()) == Zone::Normal;
         let mut freed = 0;
-        while freed < want {
-            let memory = self.memory;
-            let victim = state
-                .pages
-                .next_victim(budget, |page| zones == Zones::Ephemeral || memory.zone_of(page.pfn()) == Zone::Normal);
-            let Some(victim) = victim else { break };
-            drop(self.offer(state.files.at(victim.key.file), victim.key, victim.frame, victim.workingset));
+        while freed < want
+            && let Some(victim) = state.pages.next_victim(budget, wanted)
+        {
+            self.part_with(state, victim, wait);
             freed += 1;
         }
         freed
     }
 
-    /// A page that left the cache goes to cleancache, or its old copy there is dropped. The frame that is left over comes back.
-    fn offer(&self, file: Option<FileId>, key: Key, frame: Frame, workingset: bool) -> Frame {
-        match file {
-            Some(file) => self.cleancache.store(file, key.index, frame, workingset).1,
-            None => frame,
+    /// A page that left the cache goes to cleancache, or its old copy there is dropped; the frame that is left over becomes
+    /// free.
+    fn part_with(&self, state: &State, victim: Victim, wait: Wait) {
+        let Victim { key, frame, workingset } = victim;
+        let Some(file) = state.files.at(key.file) else { return };
+        match wait {
+            Wait::ForLocks => drop(self.cleancache.store(file, key.index, frame, workingset)),
+            Wait::Never => drop(self.cleancache.try_store(file, key.index, frame, workingset)),
         }
     }
 
@@ -143,7 +144,7 @@ impl PageCache {
         loop {
             let mut state = self.state.lock();
             let Some(victim) = state.pages.any_victim() else { break };
-            drop(self.offer(state.files.at(victim.key.file), victim.key, victim.frame, victim.workingset));
+            self.part_with(&state, victim, Wait::ForLocks);
             dropped += 1;
         }
         if what == DropWhat::All {

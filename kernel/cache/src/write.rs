@@ -72,6 +72,9 @@ impl PageCache {
     /// here, reads as zeros. A copy of that page in cleancache is dropped too, so that the tail cannot come back.
     pub fn truncate(&self, file: FileId, size: u64) {
         let mut state = self.state.lock();
+        if !state.files.knows(file) {
+            return;
+        }
         state.files.bump(file);
         let within = size as usize % FRAME_SIZE;
         let Ok(first) = page_of(size) else { return };

@@ -408,3 +408,42 @@ fn a_page_that_could_not_be_written_stays_dirty() {
     machine.cache.drop_caches(DropWhat::All);
     assert_eq!(machine.read(file, 4096, 0, 4096).as_deref(), Ok(&[9; 4096][..]));
 }
+
+#[test]
+fn reclaim_finds_what_is_active_when_nothing_is_inactive() {
+    let (machine, _) = machine(220, 0, Config::default());
+    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    // Read again and again, until reclaim has made every page active and knows it as just read.
+    for _ in 0..4 {
+        for index in 0..100 {
+            machine.read(file, 100 * 4096, index * 4096, 4096).expect("a good disk");
+        }
+        machine.cache.reclaim(1);
+    }
+    for index in 0..100 {
+        machine.read(file, 100 * 4096, index * 4096, 4096).expect("a good disk");
+    }
+    for left in (0..machine.cache.stats().pages()).rev() {
+        assert_eq!(machine.cache.reclaim(1), 1);
+        assert_eq!(machine.cache.stats().pages(), left);
+    }
+}
+
+#[test]
+fn frames_that_can_be_preserved_are_found_behind_those_that_cannot() {
+    // A quarter is scratch, and is handed out first: the pages read first lie there.
+    let (machine, _) = machine(400, 0, Config::default());
+    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
+    for index in 0..360 {
+        machine.read(file, 360 * 4096, index * 4096, 4096).expect("a good disk");
+    }
+    // Those in ordinary memory are read again; the next reclaim makes them active.
+    for _ in 0..2 {
+        for index in 100..360 {
+            machine.read(file, 360 * 4096, index * 4096, 4096).expect("a good disk");
+        }
+        machine.cache.reclaim(1);
+    }
+    let held: Vec<Frame> = std::iter::from_fn(|| machine.cache.allocate(Zones::Preservable).ok()).collect();
+    assert!(held.len() > 230, "only {} frames", held.len());
+}

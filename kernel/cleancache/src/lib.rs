@@ -132,6 +132,15 @@ impl Cleancache {
         self.state.lock().store(file, index, frame, workingset)
     }
 
+    /// As [`Cleancache::store`], for callers that may hold any lock: `Err` hands the frame back, unchanged, when the cache is in use.
+    /// An old copy of the page may then stay, so the page must be one that the disk has as it is.
+    pub fn try_store(&self, file: FileId, index: u32, frame: Frame, workingset: bool) -> Result<Frame, Frame> {
+        match self.state.try_lock() {
+            Some(mut state) => Ok(state.store(file, index, frame, workingset).1),
+            None => Err(frame),
+        }
+    }
+
     /// Put the page into `frame` if it is here. `frame` may become another frame, by exchange; on a miss it is not touched.
     pub fn restore(&self, file: FileId, index: u32, frame: &mut Frame) -> bool {
         self.state.lock().restore(file, index, frame)

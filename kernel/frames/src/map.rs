@@ -15,6 +15,9 @@ use core::fmt;
 use core::marker::PhantomData;
 use core::sync::atomic::Ordering::Relaxed;
 
+/// The most buckets: 4 MiB of them, which is the largest block that there is.
+const MAX_BUCKETS: usize = 1 << 20;
+
 /// Where a page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
@@ -50,7 +53,7 @@ impl FrameMap {
     /// When `orders` is more than 254.
     pub fn new(memory: &'static Memory, capacity: usize, orders: usize) -> Self {
         assert!(orders <= 254, "{orders} orders");
-        let buckets = capacity.max(2).next_power_of_two();
+        let buckets = capacity.next_power_of_two().clamp(2, MAX_BUCKETS);
         Self {
             memory,
             buckets: vec![NIL; buckets].into_boxed_slice(),

@@ -2,10 +2,12 @@
 
 use super::moves::{Moves, OutOfFrames, allocate_zeroed};
 use super::prepare::room_for_image;
+use alloc::sync::Arc;
 use bootproto::image::{BootImage, ImageError, ParseError, Segment};
 use bootproto::{PAGE_SIZE, Span};
+use cache::PageCache;
 use core::fmt;
-use frames::{Frame, Memory};
+use frames::Frame;
 
 /// A file that was read, checked and staged.
 #[derive(Debug)]
@@ -58,7 +60,7 @@ impl Image {
     /// `read` fills a buffer from an offset and says how much it could fill. It is asked for the headers first, then for
     /// what is to be loaded, in order. If the file carries a seal, its bytes have to match.
     pub fn load<E>(
-        memory: &'static Memory,
+        cache: &Arc<PageCache>,
         scratch: Span,
         size: u64,
         mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
@@ -68,7 +70,7 @@ impl Image {
         boot_image.check_fits(room_for_image(scratch)).map_err(LoadError::Image)?;
 
         let mut check = boot_image.seal_check();
-        let mut staging = Staging { memory, moves: Moves::new(memory)?, open: None };
+        let mut staging = Staging { cache, moves: Moves::new(cache)?, open: None };
         for segment in boot_image.segments() {
             staging.stage(segment, |offset, out| {
                 read(offset, out)?;
@@ -111,13 +113,13 @@ fn read_exact<E>(
 }
 
 /// Makes page moves of segments. Two segments may share a page, so the latest page stays open until the next begins.
-struct Staging {
-    memory: &'static Memory,
+struct Staging<'a> {
+    cache: &'a PageCache,
     moves: Moves,
     open: Option<(u64, Frame)>,
 }
 
-impl Staging {
+impl Staging<'_> {
     fn stage<E>(
         &mut self,
         segment: &Segment,
@@ -155,7 +157,7 @@ impl Staging {
             other => {
                 self.open = other;
                 self.close()?;
-                allocate_zeroed(self.memory)?
+                allocate_zeroed(self.cache)?
             }
         };
         Ok(&mut self.open.insert((page, frame)).1)

@@ -4,8 +4,11 @@
 //! instructions of assembly. Each record is two little-endian words, a destination address and a source address; both
 //! are pages, and the source's low bits say what to do.
 
+use alloc::sync::Arc;
 use core::fmt;
-use frames::{FRAME_SIZE, Frame, FrameList, Memory, PhysAddr, Zones};
+
+use cache::PageCache;
+use frames::{FRAME_SIZE, Frame, FrameList, PhysAddr, Zones};
 
 /// Copy the source page to the destination.
 pub const COPY: u64 = 1;
@@ -31,13 +34,13 @@ impl fmt::Display for OutOfFrames {
 }
 
 /// One frame that is no destination of any move.
-pub fn allocate(memory: &'static Memory) -> Result<Frame, OutOfFrames> {
-    memory.allocate(Zones::Preservable).ok_or(OutOfFrames)
+pub fn allocate(cache: &PageCache) -> Result<Frame, OutOfFrames> {
+    cache.allocate(Zones::Preservable).map_err(|_| OutOfFrames)
 }
 
 /// The same, cleared.
-pub fn allocate_zeroed(memory: &'static Memory) -> Result<Frame, OutOfFrames> {
-    let mut frame = allocate(memory)?;
+pub fn allocate_zeroed(cache: &PageCache) -> Result<Frame, OutOfFrames> {
+    let mut frame = allocate(cache)?;
     frame.zero();
     Ok(frame)
 }
@@ -53,7 +56,7 @@ pub fn put_word(frame: &mut Frame, index: usize, value: u64) {
 /// Moves to be made, with the frames that they move.
 #[derive(Debug)]
 pub struct Moves {
-    memory: &'static Memory,
+    cache: Arc<PageCache>,
     /// Frames that are sources.
     sources: FrameList,
     /// The list's full pages.
@@ -66,10 +69,11 @@ pub struct Moves {
 
 impl Moves {
     /// An empty list.
-    pub fn new(memory: &'static Memory) -> Result<Moves, OutOfFrames> {
-        let last = allocate_zeroed(memory)?;
+    pub fn new(cache: &Arc<PageCache>) -> Result<Moves, OutOfFrames> {
+        let last = allocate_zeroed(cache)?;
+        let memory = cache.memory();
         Ok(Moves {
-            memory,
+            cache: cache.clone(),
             sources: FrameList::new(memory),
             full: FrameList::new(memory),
             first: last.pfn().addr(),
@@ -98,7 +102,7 @@ impl Moves {
 
     fn push(&mut self, destination: u64, source: u64) -> Result<(), OutOfFrames> {
         if self.records == RECORDS {
-            let next = allocate_zeroed(self.memory)?;
+            let next = allocate_zeroed(&self.cache)?;
             self.write(0, next.pfn().addr().as_u64() | CHAIN);
             self.full.push_back(core::mem::replace(&mut self.last, next));
             self.records = 0;

@@ -3,13 +3,15 @@
 use super::image::Image;
 use super::jump::{self, Trampoline};
 use super::moves::{Moves, OutOfFrames, allocate, allocate_zeroed, put_word};
+use alloc::sync::Arc;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use bootproto::memmap::{MapError, MemoryMap, MemoryRange, MemoryType};
 use bootproto::parcel::{COMMAND_LINE_MAX, EncodeError, PARCEL_MAX, Parcel};
 use bootproto::pvh::{MemmapEntry, Module, START_INFO_MAGIC, START_INFO_VERSION, StartInfo};
 use bootproto::{PAGE_SIZE, Span};
+use cache::PageCache;
 use core::fmt;
-use frames::{FRAME_SIZE, Frame, FrameList, Memory, Page, Pfn};
+use frames::{FRAME_SIZE, Frame, FrameList, Page, Pfn};
 use zerocopy::IntoBytes;
 
 /// Where things go in the tail of the scratch area: the start info with module list and memory map, the command line
@@ -114,7 +116,7 @@ impl Prepared {
 /// `parcel` is for the next kernel, so its generation is one higher than ours. Its scratch area is where the target
 /// will be; it has to be the one that this kernel was given.
 pub fn prepare(
-    memory: &'static Memory,
+    cache: &Arc<PageCache>,
     target: Target,
     parcel: &Parcel<'_>,
     machine: &Machine<'_>,
@@ -126,7 +128,7 @@ pub fn prepare(
         .map(|end| end - TAIL_LEN)
         .ok_or(PrepareError::BadScratch(scratch))?;
     let (extent, entry, mut moves) = match target {
-        Target::Running { boot_image, entry } => (boot_image, entry, Moves::new(memory)?),
+        Target::Running { boot_image, entry } => (boot_image, entry, Moves::new(cache)?),
         Target::Loaded(image) => (image.extent, image.entry, image.moves),
     };
     if !room_for_image(scratch).contains(extent) {
@@ -136,21 +138,21 @@ pub fn prepare(
     let map = handed_on(machine.memory_map)?;
     let mut bytes = [0; PARCEL_MAX];
     let parcel_len = parcel.encode(&mut bytes).map_err(PrepareError::Parcel)?;
-    let start_info = start_info(memory, tail, &map, machine.rsdp, parcel_len as u64)?;
+    let start_info = start_info(cache, tail, &map, machine.rsdp, parcel_len as u64)?;
     moves.copy(tail + START_INFO_AT, start_info)?;
     // The parcel has the command line too, but if it arrives damaged this one is still there.
-    copy_bytes(memory, &mut moves, tail + COMMAND_LINE_AT, &[parcel.command_line, &[0]])?;
-    copy_bytes(memory, &mut moves, tail + PARCEL_AT, &[bytes.get(..parcel_len).unwrap_or_default()])?;
+    copy_bytes(cache, &mut moves, tail + COMMAND_LINE_AT, &[parcel.command_line, &[0]])?;
+    copy_bytes(cache, &mut moves, tail + PARCEL_AT, &[bytes.get(..parcel_len).unwrap_or_default()])?;
     // The code does the moves from one page, then goes on in the copy that it has made of itself below 4 GiB.
-    let mut code_copy = allocate(memory)?;
+    let mut code_copy = allocate(cache)?;
     code_copy.copy_from(jump::code());
     moves.copy(tail + TRAMPOLINE_AT, code_copy)?;
-    let mut code = allocate(memory)?;
+    let mut code = allocate(cache)?;
     code.copy_from(jump::code());
 
-    let mut kept = FrameList::new(memory);
+    let mut kept = FrameList::new(cache.memory());
     let trampoline = Trampoline {
-        page_tables: page_tables(memory, &mut kept, map.ram_end())?,
+        page_tables: page_tables(cache, &mut kept, map.ram_end())?,
         code: code.pfn().addr().as_u64(),
         moves: moves.finish()?.as_u64(),
         code_copy: tail + TRAMPOLINE_AT,
@@ -177,7 +179,7 @@ fn handed_on(regions: &[MemoryRegion]) -> Result<MemoryMap, PrepareError> {
 
 /// The page with the start info, the list of the one module, and the memory map.
 fn start_info(
-    memory: &'static Memory,
+    cache: &PageCache,
     tail: u64,
     map: &MemoryMap,
     rsdp: Option<u64>,
@@ -201,7 +203,7 @@ fn start_info(
     };
     let module = Module { paddr: (tail + PARCEL_AT).into(), size: parcel_len.into(), ..Module::default() };
 
-    let mut frame = allocate_zeroed(memory)?;
+    let mut frame = allocate_zeroed(cache)?;
     let page = frame.bytes_mut();
     put_bytes(page, 0, info.as_bytes());
     put_bytes(page, MODULE_AT, module.as_bytes());
@@ -213,16 +215,11 @@ fn start_info(
 }
 
 /// Adds moves that put `parts`, one after the other, to the destination address, in zeroed pages.
-fn copy_bytes(
-    memory: &'static Memory,
-    moves: &mut Moves,
-    destination: u64,
-    parts: &[&[u8]],
-) -> Result<(), OutOfFrames> {
+fn copy_bytes(cache: &PageCache, moves: &mut Moves, destination: u64, parts: &[&[u8]]) -> Result<(), OutOfFrames> {
     let mut bytes = parts.iter().copied().flatten().copied().peekable();
     let mut page = destination;
     while bytes.peek().is_some() {
-        let mut frame = allocate_zeroed(memory)?;
+        let mut frame = allocate_zeroed(cache)?;
         for (to, from) in frame.bytes_mut().iter_mut().zip(&mut bytes) {
             *to = from;
         }
@@ -241,7 +238,7 @@ fn put_bytes(page: &mut Page, at: usize, bytes: &[u8]) {
 
 /// Page tables for the jump: memory up to `end` at its own address, and in the upper half what the kernel has there, so
 /// that it can go on until it leaves. Returns the address of the top table, and keeps the frames in `kept`.
-fn page_tables(memory: &'static Memory, kept: &mut FrameList, end: u64) -> Result<u64, PrepareError> {
+fn page_tables(cache: &PageCache, kept: &mut FrameList, end: u64) -> Result<u64, PrepareError> {
     const LARGE_PAGE: u64 = 1 << 21;
     const GIB: u64 = 1 << 30;
     const PRESENT_WRITABLE: u64 = 3;
@@ -251,9 +248,9 @@ fn page_tables(memory: &'static Memory, kept: &mut FrameList, end: u64) -> Resul
     if end > 512 * GIB {
         return Err(PrepareError::TooMuchMemory(end));
     }
-    let mut pointers = allocate_zeroed(memory)?;
+    let mut pointers = allocate_zeroed(cache)?;
     for gib in 0..end.div_ceil(GIB) {
-        let mut directory = allocate(memory)?;
+        let mut directory = allocate(cache)?;
         for index in 0..512 {
             let page = gib * GIB + index as u64 * LARGE_PAGE;
             put_word(&mut directory, index, page | LARGE | PRESENT_WRITABLE);
@@ -261,7 +258,7 @@ fn page_tables(memory: &'static Memory, kept: &mut FrameList, end: u64) -> Resul
         put_word(&mut pointers, gib as usize, address(directory.pfn()) | PRESENT_WRITABLE);
         kept.push_back(directory);
     }
-    let mut top = allocate(memory)?;
+    let mut top = allocate(cache)?;
     top.copy_from(jump::current_top_table().ok_or(PrepareError::TooMuchMemory(end))?);
     put_word(&mut top, 0, address(pointers.pfn()) | PRESENT_WRITABLE);
     let root = address(top.pfn());

@@ -107,6 +107,11 @@ impl Heap {
             Some(class) => self.slabs.lock().allocate(memory, class),
             None => self.allocate_annex(layout).or_else(|| self.allocate_frames(memory, layout)),
         };
+        // Before the last frames go: whoever allocates with the page cache locked cannot evict, and lives on them.
+        let takes_frames = slab::class_for(&layout).is_none_or(|class| self.slabs.lock().is_full(class));
+        if takes_frames && memory.free_frames(Zones::Ephemeral) <= memory.watermarks().min {
+            self.make_room(frames_for(&layout));
+        }
         attempt().or_else(|| if self.make_room(frames_for(&layout)) { attempt() } else { None })
     }
 

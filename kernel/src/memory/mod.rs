@@ -141,11 +141,7 @@ impl Survey {
     ///
     /// # Errors
     /// If the scratch area is too small or the ranges make no sense.
-    pub fn install(
-        mut self,
-        preserved: impl Iterator<Item = PfnRange>,
-        carve_out: u64,
-    ) -> Result<Installed, MemoryError> {
+    pub fn install(mut self, preserved: Vec<PfnRange>, carve_out: u64) -> Result<Installed, MemoryError> {
         let end = self.usable.iter().map(|range| range.end()).max().unwrap_or(Pfn::new(0));
         let span = PfnRange::new(Pfn::new(0), end);
         let records = Memory::meta_bytes(span.count).div_ceil(FRAME_SIZE as u64);
@@ -153,7 +149,7 @@ impl Survey {
         self.census.records = records;
         self.census.managed = self.usable.iter().map(|range| range.count).sum();
 
-        let mut set_aside: Vec<PfnRange> = preserved.collect();
+        let mut set_aside = preserved;
         set_aside.sort_unstable();
         let carve_out = self.room_for_carve_out(carve_out, &set_aside);
         if !carve_out.is_empty() {
@@ -173,6 +169,11 @@ impl Survey {
     /// `count` frames in one piece, as high as there are, outside the scratch area and `preserved` (sorted); the largest piece
     /// where none is so large.
     fn room_for_carve_out(&self, count: u64, preserved: &[PfnRange]) -> PfnRange {
+        // Whatever is asked for, an eighth of what is not scratch stays ours: tmpfs and the next kexec need some of it.
+        let ordinary = |range: &PfnRange| range.count - range.intersect(self.scratch).count;
+        let ordinary: u64 = self.usable.iter().map(ordinary).sum();
+        let taken: u64 = preserved.iter().map(|range| range.count).sum();
+        let count = count.min((ordinary - ordinary / 8).saturating_sub(taken));
         let mut best = PfnRange { start: Pfn::new(0), count: 0 };
         let mut consider = |from: Pfn, to: Pfn| {
             let gap = PfnRange::new(from, to);
@@ -181,12 +182,12 @@ impl Survey {
                 best = PfnRange::new(Pfn::new(gap.end().get() - fits), gap.end());
             }
         };
-        let mut holes = preserved.to_vec();
-        holes.push(self.scratch);
-        holes.sort_unstable();
+        // Nothing preserved lies in the scratch area, so it has one place among the holes.
+        let (below, above) = preserved.split_at(preserved.partition_point(|range| range.start < self.scratch.start));
+        let holes = || below.iter().chain([&self.scratch]).chain(above);
         for usable in &self.usable {
             let mut from = usable.start;
-            for hole in holes.iter().map(|hole| hole.intersect(*usable)).filter(|hole| !hole.is_empty()) {
+            for hole in holes().map(|hole| hole.intersect(*usable)).filter(|hole| !hole.is_empty()) {
                 consider(from, hole.start);
                 from = hole.end();
             }

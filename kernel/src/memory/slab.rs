@@ -101,6 +101,11 @@ impl Slabs {
         (self.frames, self.bytes)
     }
 
+    /// Whether the next object of this class takes a frame.
+    pub fn is_full(&self, class: usize) -> bool {
+        self.classes.get(class).is_none_or(|class| class.with_room.is_null())
+    }
+
     /// An object of `class`, or `None` when there is no frame for another slab.
     pub fn allocate(&mut self, memory: &'static Memory, class: usize) -> Option<NonNull<u8>> {
         let size = *SIZES.get(class)?;

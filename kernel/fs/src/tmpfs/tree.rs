@@ -13,7 +13,6 @@ use crate::filesystem::{FileType, NewNode, Time};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::mem;
 
 /// The number of the root directory.
