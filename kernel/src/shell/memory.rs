@@ -8,6 +8,7 @@ use prompt::size::{Human, parse_number};
 
 use super::commands::Command;
 use super::{Failure, Outcome, Session};
+use crate::system::System;
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
@@ -25,7 +26,7 @@ fn free(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "bkmh")?;
     args.exactly([])?;
     // All of it before the first line is printed, since printing allocates.
-    let account = Account::take(session)?;
+    let account = Account::take(session.system);
     let (unit, title) = match () {
         () if args.has('b') => (1, "bytes"),
         () if args.has('m') => (1 << 20, "MiB"),
@@ -61,8 +62,7 @@ struct Account {
 }
 
 impl Account {
-    fn take(session: &Session<'_>) -> Outcome<Self> {
-        let system = session.system;
+    fn take(system: &System) -> Self {
         let machine = &system.machine;
         let pools = system.cleancache.pool_stats();
         let donated: u64 = pools.iter().map(|pool| pool.donated).sum();
@@ -86,7 +86,7 @@ impl Account {
             ("free", stats.free_scratch + stats.free_normal),
         ];
         let cacheable = stats.free_scratch + stats.free_normal + pages;
-        Ok(Self { rows, total: census.total(), cacheable })
+        Self { rows, total: census.total(), cacheable }
     }
 }
 
