@@ -103,14 +103,13 @@ impl Ring {
         Some(index)
     }
 
-    /// Tells the device about what was added since the last time.
+    /// Tells the device about what was added since the last time. Always: it may wish not to be told while it works, but to be
+    /// wrong about that wish is to wait for ever, and one telling covers a whole batch.
     pub fn notify(&mut self) {
         if core::mem::take(&mut self.untold) {
-            // The device must see the new index before we read its wish not to be told; virtio 1.2, 2.7.13.4.1.
+            // The device must see the new index before it is told.
             fence(Ordering::SeqCst);
-            if self.queue.should_notify() {
-                self.transport.notify(QUEUE);
-            }
+            self.transport.notify(QUEUE);
         }
     }
 
