@@ -11,6 +11,7 @@ use prompt::pattern;
 use prompt::size::{Human, parse_number};
 
 use super::commands::Command;
+use super::failure::At;
 use super::files::{base_name, join};
 use super::walk::{Step, Walk};
 use super::{Failure, Outcome, Session};
@@ -131,7 +132,11 @@ fn list_directory(session: &mut Session<'_>, path: &[u8], style: Style, titled: 
         let full = join(path, &name);
         let stat = session.lstat(&full);
         match session.tolerate(stat)? {
-            Some(stat) => rows.push(row(session, name, &full, stat)),
+            Some(stat) => {
+                // How many rows there are is up to the disk.
+                rows.try_reserve(1).map_err(|_| fs::Error::NoMemory).at(path)?;
+                rows.push(row(session, name, &full, stat));
+            }
             None => failed = true,
         }
     }
