@@ -4,6 +4,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use cache::{Cleancache, PageCache};
+use cleancache::TagKey;
 use frames::{Lock, Memory, Rank};
 use fs::Error;
 use fs::block::BlockDevice;
@@ -16,6 +17,7 @@ use handover::Handover;
 use log::{info, warn};
 use spin::Once;
 
+use crate::arch::{cpu, tsc};
 use crate::donation::carve_out::{CarveOut, Taken};
 use crate::generation::Generation;
 use crate::machine::Machine;
@@ -55,7 +57,12 @@ impl System {
     /// mounted is said, and the system runs without it.
     pub fn start(machine: Machine, handover: Option<Handover>) -> Self {
         let memory = machine.memory;
-        let cleancache = Arc::new(Cleancache::new(memory, cleancache::Config::default()));
+        let config = cleancache::Config {
+            clock: tsc::now,
+            tag_key: TagKey(cpu::random(), cpu::random()),
+            ..cleancache::Config::default()
+        };
+        let cleancache = Arc::new(Cleancache::new(memory, config));
         let cache = PageCache::new(memory, cleancache.clone());
         RECLAIM.call_once(|| cache.clone());
         heap::on_shortage(make_room);

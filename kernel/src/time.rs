@@ -60,6 +60,11 @@ pub fn ticks_to_micros(ticks: u64) -> u64 {
     u64::try_from((u128::from(ticks) * u128::from(per_tick)) >> 32).unwrap_or(u64::MAX)
 }
 
+/// How long `ticks` of the time-stamp counter are.
+pub fn ticks_to_nanos(ticks: u64) -> u64 {
+    u64::try_from(u128::from(ticks) * 1_000_000_000 / u128::from(frequency().max(1))).unwrap_or(u64::MAX)
+}
+
 /// A moment by which something has to be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {

@@ -8,13 +8,13 @@
 
 use crate::ghost::Ghosts;
 use crate::read_ahead::ReadAhead;
-use cleancache::FileId;
+use cleancache::{Arrival, FileId, Keepsake};
 use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
 
-pub(crate) const INACTIVE: u8 = 0;
-pub(crate) const ACTIVE: u8 = 1;
-pub(crate) const DIRTY: u8 = 2;
-pub(crate) const WRITE_BACK: u8 = 3;
+pub(crate) const INACTIVE: u16 = 0;
+pub(crate) const ACTIVE: u16 = 1;
+pub(crate) const DIRTY: u16 = 2;
+pub(crate) const WRITE_BACK: u16 = 3;
 
 /// Not read since it came here: the first reader is the one that it was fetched for.
 const FRESH: u16 = 1;
@@ -22,6 +22,8 @@ const FRESH: u16 = 1;
 const REFERENCED: u16 = 2;
 /// Was active at some time.
 const WORKINGSET: u16 = 4;
+/// From this bit on: what the page has with it from cleancache.
+const KEEPSAKE_SHIFT: u32 = 8;
 
 /// What is in the page cache, and what happened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +63,7 @@ impl Stats {
 pub(crate) struct Victim {
     pub(crate) key: Key,
     pub(crate) frame: Frame,
-    pub(crate) workingset: bool,
+    pub(crate) arrival: Arrival,
 }
 
 pub(crate) struct Pages {
@@ -129,7 +131,7 @@ impl Pages {
     }
 
     /// A whole, clean page comes in. `false`, and the frame goes back to memory, when one is here already.
-    pub(crate) fn insert(&mut self, key: Key, frame: Frame) -> bool {
+    pub(crate) fn insert(&mut self, key: Key, frame: Frame, keepsake: Keepsake) -> bool {
         let (order, bits) = match self.ghosts.recall(key) {
             Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= self.map.order_len(ACTIVE) => {
                 self.counters.refaults += 1;
@@ -138,7 +140,7 @@ impl Pages {
             }
             _ => (INACTIVE, FRESH),
         };
-        self.map.insert(key, frame, order, bits).is_ok()
+        self.map.insert(key, frame, order, bits | u16::from(keepsake.0) << KEEPSAKE_SHIFT).is_ok()
     }
 
     /// A new page comes in that the disk does not have.
@@ -162,7 +164,7 @@ impl Pages {
 
     /// Drop pages `first..=last` of `file`.
     pub(crate) fn drop_range(&mut self, file: FileId, first: u32, last: u32) {
-        self.map.remove_range(file.slot(), first, last, |frame, _| drop(frame));
+        self.map.remove_range(file.slot(), first, last, drop);
     }
 
     /// The page that has been dirty longest is about to be written: a copy of it into `copy`.
@@ -223,12 +225,13 @@ impl Pages {
     }
 
     fn evict(&mut self, key: Key) -> Option<Victim> {
-        let (frame, bits) = self.map.take(key)?;
-        let workingset = bits & WORKINGSET != 0;
+        let taken = self.map.take(key)?;
+        let workingset = taken.private & WORKINGSET != 0;
         self.ghosts.remember(key, self.clock, workingset);
         self.clock = self.clock.wrapping_add(1);
         self.counters.evictions += 1;
-        Some(Victim { key, frame, workingset })
+        let keepsake = Keepsake((taken.private >> KEEPSAKE_SHIFT) as u8);
+        Some(Victim { key, frame: taken.frame, arrival: Arrival { workingset, keepsake } })
     }
 
     /// Give the oldest active page another round if it was read again; make it inactive if not.

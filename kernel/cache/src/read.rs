@@ -5,13 +5,15 @@ use crate::files::Source;
 use crate::read_ahead::ReadAhead;
 use crate::{PageCache, State};
 use alloc::vec::Vec;
-use cleancache::FileId;
+use cleancache::{FileId, Keepsake, Wanted};
 use frames::{FRAME_SIZE, Frame, Key, Zones};
 
 /// Consecutive pages that only the disk has, with the frames to fill.
 struct Gap {
     first: u32,
     frames: Vec<Frame>,
+    /// What cleancache gave each page to take along.
+    keepsakes: Vec<Keepsake>,
 }
 
 impl PageCache {
@@ -85,7 +87,8 @@ impl PageCache {
         Ok(())
     }
 
-    /// Take from cleancache what it has of the pages from `first` on, one for each frame; what neither cache has is left in gaps.
+    /// Take from cleancache what it has of the pages from `first` on, one for each frame, in one operation; what neither cache has is
+    /// left in gaps.
     fn restore_what_is_there(
         &self,
         file: FileId,
@@ -96,22 +99,29 @@ impl PageCache {
         let mut state = self.state.lock();
         let State { pages, files } = &mut *state;
         let source = files.source(file)?;
-        for (index, mut frame) in (first..=u32::MAX).zip(spare) {
-            let key = Key { file: file.slot(), index };
-            if pages.contains(key) {
-                continue;
-            }
-            if self.cleancache.restore(file, index, &mut frame) {
+        let absent = |index: &u32| !pages.contains(Key { file: file.slot(), index: *index });
+        let wanted = (first..=u32::MAX).zip(spare).filter(|(index, _)| absent(index));
+        let mut wanted: Vec<Wanted> = wanted.map(|(index, frame)| Wanted::new(index, frame)).collect();
+        self.cleancache.restore_run(file, &mut wanted);
+        for Wanted { index, frame, found, keepsake } in wanted {
+            if found {
                 pages.counters.restored += 1;
-                pages.insert(key, frame);
+                pages.insert(Key { file: file.slot(), index }, frame, keepsake);
                 continue;
             }
-            match gaps.last_mut() {
-                Some(gap) if gap.first + gap.frames.len() as u32 == index => gap.frames.push(frame),
-                _ => {
-                    let mut frames = Vec::with_capacity(self.window as usize);
-                    frames.push(frame);
-                    gaps.push(Gap { first: index, frames });
+            let follows = |gap: &&mut Gap| gap.first + gap.frames.len() as u32 == index;
+            match gaps.last_mut().filter(follows) {
+                Some(gap) => {
+                    gap.frames.push(frame);
+                    gap.keepsakes.push(keepsake);
+                }
+                None => {
+                    let mut gap = Gap { first: index, frames: Vec::new(), keepsakes: Vec::new() };
+                    gap.frames.reserve(self.window as usize);
+                    gap.keepsakes.reserve(self.window as usize);
+                    gap.frames.push(frame);
+                    gap.keepsakes.push(keepsake);
+                    gaps.push(gap);
                 }
             }
         }
@@ -125,9 +135,9 @@ impl PageCache {
         if files.epoch(file) != Some(source.epoch) {
             return;
         }
-        for (index, frame) in (gap.first..=u32::MAX).zip(gap.frames) {
+        for ((index, frame), keepsake) in (gap.first..=u32::MAX).zip(gap.frames).zip(gap.keepsakes) {
             pages.counters.filled += 1;
-            pages.insert(Key { file: file.slot(), index }, frame);
+            pages.insert(Key { file: file.slot(), index }, frame, keepsake);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! Reclaim: making frames free by evicting clean pages into cleancache; and allocation, which waits for it.
 
+use crate::files::Files;
 use crate::pages::Victim;
 use crate::{PageCache, State};
+use cleancache::Offer;
 use core::fmt;
 use frames::{Frame, FrameRef, FrameRun, Zone, Zones};
 
@@ -117,25 +119,29 @@ impl PageCache {
     fn evict_some(&self, state: &mut State, zones: Zones, want: usize, budget: &mut usize, wait: Wait) -> usize {
         let memory = self.memory;
         let wanted = |page: &FrameRef<'_>| zones == Zones::Ephemeral || memory.zone_of(page.pfn()) == Zone::Normal;
-        let mut freed = 0;
-        while freed < want
-            && let Some(victim) = state.pages.next_victim(budget, wanted)
-        {
-            self.part_with(state, victim, wait);
-            freed += 1;
-        }
-        freed
+        let State { pages, files } = state;
+        let victims = core::iter::from_fn(|| pages.next_victim(budget, wanted)).take(want);
+        self.part_with(files, victims, wait)
     }
 
-    /// A page that left the cache goes to cleancache, or its old copy there is dropped; the frame that is left over becomes
-    /// free.
-    fn part_with(&self, state: &State, victim: Victim, wait: Wait) {
-        let Victim { key, frame, workingset } = victim;
-        let Some(file) = state.files.at(key.file) else { return };
+    /// Pages that leave the cache go to cleancache, or their old copies there are dropped; the frames that are left over become
+    /// free. How many pages there were.
+    fn part_with(&self, files: &Files, victims: impl Iterator<Item = Victim>, wait: Wait) -> usize {
+        let mut parted = 0;
+        let mut offers = victims.inspect(|_| parted += 1).filter_map(|Victim { key, frame, arrival }| {
+            // Every page is of a file that is known; another would have nothing to come back for.
+            let file = files.at(key.file)?;
+            Some(Offer { file, index: key.index, frame, arrival })
+        });
         match wait {
-            Wait::ForLocks => drop(self.cleancache.store(file, key.index, frame, workingset)),
-            Wait::Never => drop(self.cleancache.try_store(file, key.index, frame, workingset)),
+            Wait::ForLocks => self.cleancache.store_all(offers, |_, left_over| drop(left_over)),
+            Wait::Never => {
+                if !self.cleancache.try_store_all(&mut offers, |_, left_over| drop(left_over)) {
+                    offers.for_each(drop);
+                }
+            }
         }
+        parted
     }
 
     /// Drop every clean page; returns how many.
@@ -143,9 +149,12 @@ impl PageCache {
         let mut dropped = 0;
         loop {
             let mut state = self.state.lock();
-            let Some(victim) = state.pages.any_victim() else { break };
-            self.part_with(&state, victim, Wait::ForLocks);
-            dropped += 1;
+            let State { pages, files } = &mut *state;
+            let parted = self.part_with(files, core::iter::from_fn(|| pages.any_victim()).take(BATCH), Wait::ForLocks);
+            dropped += parted;
+            if parted == 0 {
+                break;
+            }
         }
         if what == DropWhat::All {
             self.cleancache.clear();

@@ -1,7 +1,7 @@
 //! The page cache over a disk in memory: whatever is evicted, taken back, dropped or changed, every byte read is the disk's.
 
 use cache::{Backing, Cleancache, DropWhat, FileId, FillError, PageCache, ReadAhead};
-use cleancache::{Config, Interchange, PoolConfig, PoolId};
+use cleancache::{Config, Kind, PoolConfig, PoolId};
 use frames::arena::Arena;
 use frames::{FRAME_SIZE, Frame, Memory, Page, Pfn, Zones};
 use proptest::prelude::*;
@@ -59,16 +59,17 @@ struct Machine {
     _arena: Arena,
 }
 
-/// A machine with `frames` frames, of which `donated` go to cleancache.
+/// A machine with `frames` frames, and `donated` more that go to cleancache.
 fn machine(frames: usize, donated: usize, config: Config) -> (Machine, Vec<Pfn>) {
+    machine_with(frames, donated, config, Kind::Fixed)
+}
+
+fn machine_with(frames: usize, donated: usize, config: Config, kind: Kind) -> (Machine, Vec<Pfn>) {
     let arena = Arena::with_scratch(frames + donated, frames / 4);
     let memory = arena.memory();
     let cleancache = Arc::new(Cleancache::new(memory, config));
-    let pool = cleancache.register_pool(PoolConfig {
-        name: "carve-out".into(),
-        interchange: Interchange::Fixed,
-        scrub: false,
-    });
+    let pool = PoolConfig { name: "carve-out".into(), kind, scrub: false };
+    let pool = cleancache.register_pool(pool).expect("a pool");
     let mut lent = Vec::new();
     for _ in 0..donated {
         let frame = memory.allocate(Zones::Preservable).expect("memory");
@@ -167,9 +168,12 @@ proptest! {
     fn every_byte_read_is_the_disks(
         gate in any::<bool>(),
         exclusive in any::<bool>(),
+        exchange in any::<bool>(),
         ops in proptest::collection::vec(op(), 1..120),
     ) {
-        let (machine, mut lent) = machine(220, 48, Config { gate, exclusive, evict: true });
+        let kind = if exchange { Kind::Exchangeable } else { Kind::Fixed };
+        let config = Config { gate, exclusive, ..Config::default() };
+        let (machine, mut lent) = machine_with(220, 48, config, kind);
         let mut generation = [0u32; FILES as usize];
         let open = |file: u64, generation: u32| machine.cache.open(machine.fs, file + 1, generation).expect("mounted");
         let mut files: Vec<FileId> = (0..FILES).map(|file| open(file, 0)).collect();
@@ -271,7 +275,13 @@ proptest! {
                 }
                 Op::TakeBack(which) if !lent.is_empty() => {
                     let pfn = lent.swap_remove(which % lent.len());
-                    prop_assert!(machine.cache.cleancache().take_back(machine.pool, pfn).is_ok());
+                    let cleancache = machine.cache.cleancache();
+                    if exchange {
+                        let taken = cleancache.take_any(machine.pool, 1).map(|taken| taken.len());
+                        prop_assert_eq!(taken, Ok(1));
+                    } else {
+                        prop_assert!(cleancache.take_back(machine.pool, pfn).is_ok());
+                    }
                 }
                 Op::Sync => {
                     machine.disk.bad.lock().unwrap().clear();

@@ -31,6 +31,12 @@ macro_rules! name {
             pub fn slot(self) -> u32 {
                 self.slot
             }
+
+            /// How many holders that place had before.
+            #[inline]
+            pub fn serial(self) -> u32 {
+                self.serial
+            }
         }
 
         impl From<(u32, u32)> for $name {
@@ -136,11 +142,6 @@ impl<T> Table<T> {
     pub(crate) fn get_mut(&mut self, name: impl Into<(u32, u32)>) -> Option<&mut T> {
         let (slot, serial) = name.into();
         self.places.get_mut(slot as usize).filter(|place| place.serial == serial)?.holder_mut()
-    }
-
-    /// The holder at a place, whatever its serial number.
-    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut T> {
-        self.places.get_mut(slot as usize)?.holder_mut()
     }
 
     /// Every holder, with its name.

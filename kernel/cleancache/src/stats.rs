@@ -1,6 +1,7 @@
 //! What can be seen from outside: counters for each pool and each filesystem.
 
-use crate::pool::Interchange;
+use crate::latency::Latency;
+use crate::pool::Kind;
 use alloc::string::String;
 
 /// What became of a page that was offered.
@@ -19,6 +20,8 @@ pub enum Stored {
 pub enum Refusal {
     /// It was not part of the working set.
     Gate,
+    /// The policy would rather keep what is here.
+    Policy,
     /// No frame is donated, or all are taken and nothing may be evicted.
     NoFrame,
     /// Its file is not known any more.
@@ -30,8 +33,8 @@ pub enum Refusal {
 pub struct PoolStats {
     /// The donor's name for it.
     pub name: String,
-    /// Whether its frames can be exchanged.
-    pub interchange: Interchange,
+    /// What its frames are.
+    pub kind: Kind,
     /// Frames lent and not taken back.
     pub donated: u64,
     /// Of these: holding nothing.
@@ -46,10 +49,16 @@ pub struct PoolStats {
     pub hits: u64,
     /// Pages dropped to make room.
     pub evictions: u64,
+    /// Pages dropped because they changed or went away.
+    pub invalidations: u64,
+    /// Pages that were not any more what had been stored.
+    pub damaged: u64,
     /// Frames taken back while they held nothing.
     pub taken_free: u64,
     /// Frames taken back with a page in them.
     pub taken_used: u64,
+    /// How long it took to take a frame back, in units of [`Config::clock`](crate::Config::clock).
+    pub take_backs: Latency,
 }
 
 /// One filesystem.
@@ -67,8 +76,14 @@ pub struct FsStats {
     pub stores: u64,
     /// Pages not kept: not of the working set.
     pub refused_gate: u64,
+    /// Pages not kept: the policy would rather keep others.
+    pub refused_policy: u64,
     /// Pages not kept: no frame.
     pub refused_no_frame: u64,
-    /// Entries dropped because their page changed or went away.
+    /// Of those kept: in the place of an older copy.
+    pub replaced: u64,
+    /// Pages dropped because they changed or went away.
     pub invalidations: u64,
+    /// Pages lost to make room, to the donor, or to somebody who wrote to them.
+    pub lost: u64,
 }

@@ -1,7 +1,8 @@
-//! Cleancache against a slow obvious model: a list of entries by age, and a set of frames for each pool. After every step
+//! Cleancache against a slow obvious model: a list of entries by age, each in a pool, and a set of frames for each pool. After every step
 //! the contents are those of the model and every frame is accounted for (property 17).
 
-use cleancache::{Cleancache, Config, FileId, Interchange, PoolConfig, PoolId, Refusal, Stored};
+use cleancache::policy::Lru;
+use cleancache::{Arrival, Cleancache, Config, FileId, Kind, Offer, PoolConfig, PoolId, PoolStats, Refusal, Stored};
 use frames::arena::Arena;
 use frames::{Pfn, Zones};
 use proptest::prelude::*;
@@ -36,6 +37,13 @@ struct Entry {
     file: usize,
     index: u32,
     value: u32,
+    /// The pool that its frame is of.
+    pool: usize,
+}
+
+/// The pool of which a counter has grown.
+fn grown(before: &[PoolStats], after: &[PoolStats], counter: fn(&PoolStats) -> u64) -> Option<usize> {
+    before.iter().zip(after).position(|(before, after)| counter(after) > counter(before))
 }
 
 proptest! {
@@ -50,10 +58,12 @@ proptest! {
     ) {
         let arena = Arena::new(PAGES);
         let memory = arena.memory();
-        let cleancache = Cleancache::new(memory, Config { gate, exclusive, evict });
-        let pools: Vec<PoolId> = [Interchange::Fixed, Interchange::Exchangeable]
-            .map(|interchange| {
-                cleancache.register_pool(PoolConfig { name: "pool".into(), interchange, scrub: false })
+        let config = Config { gate, exclusive, evict, policy: |_| Box::new(Lru), ..Config::default() };
+        let cleancache = Cleancache::new(memory, config);
+        let pools: Vec<PoolId> = [Kind::Fixed, Kind::Exchangeable]
+            .map(|kind| {
+                let pool = PoolConfig { name: "pool".into(), kind, scrub: false };
+                cleancache.register_pool(pool).expect("a pool")
             })
             .to_vec();
         let fs = cleancache.add_fs("fs");
@@ -72,7 +82,13 @@ proptest! {
                 Op::Store { file, index, workingset } => {
                     let mut frame = memory.allocate(Zones::Ephemeral).expect("memory");
                     frame.bytes_mut()[..4].copy_from_slice(&value.to_le_bytes());
-                    let (stored, back) = cleancache.store(files[file], index, frame, workingset);
+                    let before = cleancache.pool_stats();
+                    let (stored, back) = cleancache.store(Offer {
+                        file: files[file],
+                        index,
+                        frame,
+                        arrival: Arrival { workingset, ..Arrival::default() },
+                    });
                     prop_assert!(!fixed.contains(&back.pfn()), "a fixed pool's frame came out");
                     let old = entries.iter().position(|e| (e.file, e.index) == (file, index));
                     let had = old.map(|at| entries.remove(at)).is_some();
@@ -81,10 +97,15 @@ proptest! {
                     } else if !had && entries.len() == donated[0] + donated[1] && (!evict || entries.is_empty()) {
                         Stored::Refused(Refusal::NoFrame)
                     } else {
-                        if !had && entries.len() == donated[0] + donated[1] {
-                            entries.remove(0);
+                        let after = cleancache.pool_stats();
+                        let evicted = grown(&before, &after, |pool| pool.evictions);
+                        prop_assert_eq!(evicted.is_some(), !had && entries.len() == donated[0] + donated[1]);
+                        if let Some(pool) = evicted {
+                            let oldest = entries.iter().position(|entry| entry.pool == pool);
+                            entries.remove(oldest.expect("a page in a pool that evicts one"));
                         }
-                        entries.push(Entry { file, index, value });
+                        let pool = grown(&before, &after, |pool| pool.stores).expect("a pool that took the page");
+                        entries.push(Entry { file, index, value, pool });
                         if had { Stored::Replaced } else { Stored::Inserted }
                     };
                     prop_assert_eq!(stored, expected);

@@ -3,7 +3,10 @@
 //! name, 11 unmount drops everything, 13 the gate, 14 exclusive and inclusive, 15 taking back, 16 only the donor takes, 17
 //! conservation, 18 the one-frame pool, 20 names from outside, 21 scrubbing.
 
-use cleancache::{Cleancache, Config, FileId, Interchange, PoolConfig, PoolId, Refusal, StaleId, Stored, TakeError};
+use cleancache::policy::Lru;
+use cleancache::{
+    Arrival, Cleancache, Config, FileId, Kind, Offer, PoolConfig, PoolId, Refusal, StaleId, Stored, TakeError,
+};
 use frames::arena::Arena;
 use frames::{Frame, Memory, Pfn, Zones};
 
@@ -17,11 +20,11 @@ struct Bench {
     _arena: Arena,
 }
 
-fn bench(config: Config, interchange: Interchange, frames: usize) -> Bench {
+fn bench(config: Config, kind: Kind, frames: usize) -> Bench {
     let arena = Arena::new(256);
     let memory = arena.memory();
     let cleancache = Cleancache::new(memory, config);
-    let pool = cleancache.register_pool(PoolConfig { name: "pool".into(), interchange, scrub: false });
+    let pool = cleancache.register_pool(PoolConfig { name: "pool".into(), kind, scrub: false }).expect("a pool");
     let fs = cleancache.add_fs("fs");
     let file = cleancache.add_file(fs).expect("a live filesystem");
     let mut bench = Bench { cleancache, pool, file, memory, frames: Vec::new(), _arena: arena };
@@ -45,7 +48,12 @@ impl Bench {
     }
 
     fn put_if(&self, index: u32, value: u8, workingset: bool) -> Stored {
-        self.cleancache.store(self.file, index, self.page(value), workingset).0
+        self.offer(self.file, index, value, workingset)
+    }
+
+    fn offer(&self, file: FileId, index: u32, value: u8, workingset: bool) -> Stored {
+        let arrival = Arrival { workingset, ..Arrival::default() };
+        self.cleancache.store(Offer { file, index, frame: self.page(value), arrival }).0
     }
 
     fn get(&self, index: u32) -> Option<u8> {
@@ -57,13 +65,13 @@ impl Bench {
     }
 }
 
-const EXCLUSIVE: Config = Config { gate: false, exclusive: true, evict: true };
-const INCLUSIVE: Config = Config { exclusive: false, ..EXCLUSIVE };
+const EXCLUSIVE: fn() -> Config = || Config { policy: |_| Box::new(Lru), ..Config::default() };
+const INCLUSIVE: fn() -> Config = || Config { exclusive: false, ..EXCLUSIVE() };
 
 #[test]
 fn property_01_the_newest_put_is_what_get_finds() {
-    for (config, interchange) in [(EXCLUSIVE, Interchange::Exchangeable), (INCLUSIVE, Interchange::Fixed)] {
-        let bench = bench(config, interchange, 4);
+    for (config, kind) in [(EXCLUSIVE(), Kind::Exchangeable), (INCLUSIVE(), Kind::Fixed)] {
+        let bench = bench(config, kind, 4);
         assert_eq!(bench.put(7, b'A'), Stored::Inserted);
         assert_eq!(bench.put(7, b'B'), Stored::Replaced);
         assert_eq!(bench.get(7), Some(b'B'));
@@ -72,7 +80,7 @@ fn property_01_the_newest_put_is_what_get_finds() {
 
 #[test]
 fn property_02_after_a_failed_get_gets_fail_until_a_new_put() {
-    let bench = bench(EXCLUSIVE, Interchange::Fixed, 2);
+    let bench = bench(EXCLUSIVE(), Kind::Fixed, 2);
     assert_eq!(bench.get(1), None);
     assert_eq!(bench.get(1), None);
     bench.put(1, 5);
@@ -81,14 +89,14 @@ fn property_02_after_a_failed_get_gets_fail_until_a_new_put() {
 
 #[test]
 fn property_05_a_refused_store_leaves_no_old_copy() {
-    let full = bench(Config { evict: false, ..INCLUSIVE }, Interchange::Fixed, 1);
+    let full = bench(Config { evict: false, ..INCLUSIVE() }, Kind::Fixed, 1);
     full.put(1, b'A');
     let pfn = full.frames[0];
     drop(full.cleancache.take_back(full.pool, pfn));
     assert_eq!(full.put(1, b'B'), Stored::Refused(Refusal::NoFrame));
     assert_eq!(full.get(1), None);
 
-    let gated = bench(Config { gate: true, ..INCLUSIVE }, Interchange::Fixed, 1);
+    let gated = bench(Config { gate: true, ..INCLUSIVE() }, Kind::Fixed, 1);
     gated.put(1, b'A');
     assert_eq!(gated.put_if(1, b'B', false), Stored::Refused(Refusal::Gate));
     assert_eq!(gated.get(1), None);
@@ -96,7 +104,7 @@ fn property_05_a_refused_store_leaves_no_old_copy() {
 
 #[test]
 fn property_10_a_reused_place_has_no_old_data() {
-    let bench = bench(EXCLUSIVE, Interchange::Fixed, 4);
+    let bench = bench(EXCLUSIVE(), Kind::Fixed, 4);
     bench.put(3, b'A');
     let fs = bench.cleancache.add_fs("other");
     assert!(bench.cleancache.remove_file(bench.file).is_ok());
@@ -111,12 +119,12 @@ fn property_10_a_reused_place_has_no_old_data() {
 
 #[test]
 fn property_11_unmount_drops_everything_and_a_late_store_cannot_bring_it_back() {
-    let bench = bench(EXCLUSIVE, Interchange::Exchangeable, 4);
+    let bench = bench(EXCLUSIVE(), Kind::Exchangeable, 4);
     let fs = bench.cleancache.add_fs("disk");
     let file = bench.cleancache.add_file(fs).expect("a live filesystem");
-    bench.cleancache.store(file, 0, bench.page(1), true);
+    bench.offer(file, 0, 1, true);
     assert!(bench.cleancache.remove_fs(fs).is_ok());
-    assert_eq!(bench.cleancache.store(file, 0, bench.page(1), true).0, Stored::Refused(Refusal::Stale));
+    assert_eq!(bench.offer(file, 0, 1, true), Stored::Refused(Refusal::Stale));
     let mut frame = bench.page(0);
     assert!(!bench.cleancache.restore(file, 0, &mut frame));
     assert_eq!(bench.cleancache.pool_stats()[0].free, 4);
@@ -125,7 +133,7 @@ fn property_11_unmount_drops_everything_and_a_late_store_cannot_bring_it_back() 
 
 #[test]
 fn property_13_the_four_cases_of_the_gate() {
-    let bench = bench(Config { gate: true, ..INCLUSIVE }, Interchange::Fixed, 4);
+    let bench = bench(Config { gate: true, ..INCLUSIVE() }, Kind::Fixed, 4);
     assert_eq!(bench.put_if(1, b'A', false), Stored::Refused(Refusal::Gate), "not, absent: nothing");
     assert_eq!(bench.get(1), None);
     assert_eq!(bench.put_if(1, b'B', true), Stored::Inserted, "working set, absent: insert");
@@ -137,10 +145,10 @@ fn property_13_the_four_cases_of_the_gate() {
 
 #[test]
 fn property_14_exclusive_gives_once_and_inclusive_keeps() {
-    let exclusive = bench(EXCLUSIVE, Interchange::Exchangeable, 2);
+    let exclusive = bench(EXCLUSIVE(), Kind::Exchangeable, 2);
     exclusive.put(1, 9);
     assert_eq!((exclusive.get(1), exclusive.get(1)), (Some(9), None));
-    let inclusive = bench(INCLUSIVE, Interchange::Exchangeable, 2);
+    let inclusive = bench(INCLUSIVE(), Kind::Exchangeable, 2);
     inclusive.put(1, 9);
     assert_eq!((inclusive.get(1), inclusive.get(1)), (Some(9), Some(9)));
     inclusive.cleancache.invalidate(inclusive.file, 1);
@@ -149,7 +157,7 @@ fn property_14_exclusive_gives_once_and_inclusive_keeps() {
 
 #[test]
 fn property_15_taking_back_always_succeeds_and_the_entry_then_misses() {
-    let bench = bench(EXCLUSIVE, Interchange::Fixed, 3);
+    let bench = bench(EXCLUSIVE(), Kind::Fixed, 3);
     for index in 0..3 {
         bench.put(index, index as u8);
     }
@@ -166,12 +174,11 @@ fn property_15_taking_back_always_succeeds_and_the_entry_then_misses() {
 
 #[test]
 fn property_16_only_the_donor_takes() {
-    let bench = bench(EXCLUSIVE, Interchange::Fixed, 2);
-    let other = bench.cleancache.register_pool(PoolConfig {
-        name: "other".into(),
-        interchange: Interchange::Fixed,
-        scrub: false,
-    });
+    let bench = bench(EXCLUSIVE(), Kind::Fixed, 2);
+    let other = bench
+        .cleancache
+        .register_pool(PoolConfig { name: "other".into(), kind: Kind::Fixed, scrub: false })
+        .expect("a pool");
     bench.put(0, 1);
     for &pfn in &bench.frames {
         assert_eq!(bench.cleancache.take_back(other, pfn).err(), Some(TakeError::NotHere(pfn)), "wrong pool");
@@ -188,8 +195,8 @@ fn property_16_only_the_donor_takes() {
 
 #[test]
 fn property_18_a_one_frame_pool_keeps_the_second_of_two_pages() {
-    for interchange in [Interchange::Fixed, Interchange::Exchangeable] {
-        let bench = bench(EXCLUSIVE, interchange, 1);
+    for kind in [Kind::Fixed, Kind::Exchangeable] {
+        let bench = bench(EXCLUSIVE(), kind, 1);
         bench.put(1, b'A');
         assert_eq!(bench.put(2, b'B'), Stored::Inserted);
         assert_eq!(bench.get(1), None);
@@ -200,7 +207,7 @@ fn property_18_a_one_frame_pool_keeps_the_second_of_two_pages() {
 
 #[test]
 fn property_20_names_from_outside_are_refused() {
-    let bench = bench(EXCLUSIVE, Interchange::Fixed, 1);
+    let bench = bench(EXCLUSIVE(), Kind::Fixed, 1);
     let nowhere = PoolId::from((77, 0));
     let stale = PoolId::from((bench.pool.slot(), 9));
     for pool in [nowhere, stale] {
@@ -216,12 +223,11 @@ fn property_20_names_from_outside_are_refused() {
 
 #[test]
 fn property_21_frames_are_scrubbed_where_the_pool_asks() {
-    let bench = bench(EXCLUSIVE, Interchange::Fixed, 0);
-    let pool = bench.cleancache.register_pool(PoolConfig {
-        name: "secret".into(),
-        interchange: Interchange::Fixed,
-        scrub: true,
-    });
+    let bench = bench(EXCLUSIVE(), Kind::Fixed, 0);
+    let pool = bench
+        .cleancache
+        .register_pool(PoolConfig { name: "secret".into(), kind: Kind::Fixed, scrub: true })
+        .expect("a pool");
     let frames: Vec<Frame> = (0..2).map(|_| bench.page(1)).collect();
     let names: Vec<Pfn> = frames.iter().map(Frame::pfn).collect();
     for frame in frames {

@@ -115,8 +115,10 @@ impl PfnRange {
 pub enum Zone {
     /// The scratch area, where the next kernel finds room. It holds nothing that outlives a kexec.
     Scratch,
-    /// All other memory.
+    /// All other memory of our own.
     Normal,
+    /// Memory that is not ours: see [`Memory::annex`](crate::Memory::annex).
+    Annex,
 }
 
 /// Where an allocation may lie.

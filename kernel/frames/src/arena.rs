@@ -1,12 +1,13 @@
 //! A machine's memory on the host, for tests: the same code over a block of ordinary memory.
 //!
-//! Every arena's frames are numbered from [`BASE`] on. An arena asserts, when dropped, that each frame came back. Its block
+//! Every arena's frames are numbered from [`BASE`] on; an annex lies above them, behind a hole. An arena asserts, when dropped, that each frame came back. Its block
 //! is kept for ever, and used again by the next arena of the same shape: a `&'static Memory` that a test still holds is then
 //! stale, never dangling.
 
 use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange};
 use crate::memory::{Layout, Memory};
 use crate::meta::FrameMeta;
+use crate::run::FrameRun;
 use alloc::alloc::{Layout as Block, alloc_zeroed, handle_alloc_error};
 use alloc::vec::Vec;
 use core::ptr::NonNull;
@@ -15,14 +16,29 @@ use std::sync::Mutex;
 /// The first frame of every arena.
 pub const BASE: Pfn = Pfn::new(1024);
 
-/// Arenas that are free to be used again, with their numbers of frames and of scratch frames.
-static FREE: Mutex<Vec<(usize, usize, &'static Memory)>> = Mutex::new(Vec::new());
+/// Arenas that are free to be used again.
+static FREE: Mutex<Vec<(Shape, &'static Memory)>> = Mutex::new(Vec::new());
+
+/// How many frames of which kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shape {
+    frames: usize,
+    scratch: usize,
+    annex: usize,
+}
+
+impl Shape {
+    /// The first frame of the annex.
+    fn annex_start(self) -> Pfn {
+        const HOLE: u64 = 64;
+        BASE.offset(self.frames as u64 + HOLE)
+    }
+}
 
 /// The memory of one small machine.
 #[derive(Debug)]
 pub struct Arena {
-    frames: usize,
-    scratch: usize,
+    shape: Shape,
     memory: &'static Memory,
 }
 
@@ -34,25 +50,51 @@ impl Arena {
 
     /// A machine with `frames` frames, the first `scratch` of them the scratch area.
     pub fn with_scratch(frames: usize, scratch: usize) -> Self {
+        Self::of_shape(Shape { frames, scratch, annex: 0 })
+    }
+
+    /// A machine with `frames` frames of its own, and an annex of `annex` frames, which comes as a run.
+    pub fn with_annex(frames: usize, annex: usize) -> (Self, FrameRun) {
+        let arena = Self::of_shape(Shape { frames, scratch: 0, annex });
+        let range = PfnRange { start: arena.shape.annex_start(), count: annex as u64 };
+        // SAFETY: the block has room for the annex, at its place; every arena makes one run of it, and forgets the frames of the one
+        // before, whose test has ended.
+        let run = unsafe { FrameRun::from_range(arena.memory, range) };
+        (arena, run)
+    }
+
+    fn of_shape(shape: Shape) -> Self {
         let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = free.iter().position(|&(f, s, _)| (f, s) == (frames, scratch));
+        let known = free.iter().position(|&(known, _)| known == shape);
         let memory = match known {
-            Some(at) => free.swap_remove(at).2,
-            None => install(frames, scratch, &[], |_, _| ()),
+            Some(at) => free.swap_remove(at).1,
+            None => install(shape, &[], |_, _| ()),
         };
-        Self { frames, scratch, memory }
+        Self { shape, memory }
+    }
+
+    /// Write to a byte of a frame of the annex behind everybody's back, as a host does that shares it.
+    pub fn scribble(&self, pfn: Pfn, at: usize, change: impl FnOnce(u8) -> u8) {
+        let annex = PfnRange { start: self.shape.annex_start(), count: self.shape.annex as u64 };
+        assert!(annex.contains(pfn) && at < FRAME_SIZE, "not of the annex");
+        let page = self.memory.page(self.memory.slot(pfn)).cast::<u8>();
+        // SAFETY: the byte lies in the annex, of which nobody makes references (the contract of its runs), only copies.
+        unsafe {
+            let byte = page.byte_add(at);
+            byte.write_volatile(change(byte.read_volatile()));
+        }
     }
 
     /// The machine after a kexec: all frames free but those of `set_aside` (sorted, disjoint), which hold the bytes that they
     /// hold here. This machine is left as it is, so that what the old kernel owned can be dropped.
     pub fn kexec(&self, set_aside: &[PfnRange]) -> Self {
         let old = self.memory;
-        let memory = install(self.frames, self.scratch, set_aside, |slot, page| {
+        let memory = install(self.shape, set_aside, |slot, page| {
             // SAFETY: both blocks have a frame at `slot`. The old machine stands still while it is copied: this is called by the
             // thread that plays its kernel.
             *page = unsafe { *old.page(slot).as_ref() };
         });
-        Self { frames: self.frames, scratch: self.scratch, memory }
+        Self { shape: self.shape, memory }
     }
 
     /// The memory.
@@ -61,10 +103,12 @@ impl Arena {
     }
 }
 
-fn install(frames: usize, scratch: usize, set_aside: &[PfnRange], fill: impl Fn(u32, &mut Page)) -> &'static Memory {
+fn install(shape: Shape, set_aside: &[PfnRange], fill: impl Fn(u32, &mut Page)) -> &'static Memory {
+    let Shape { frames, scratch, annex } = shape;
     let all = PfnRange { start: BASE, count: frames as u64 };
-    let window: NonNull<u8> = zeroed(frames << FRAME_SHIFT, FRAME_SIZE);
-    let meta: NonNull<u8> = zeroed(frames * size_of::<FrameMeta>(), align_of::<FrameMeta>());
+    let behind = shape.annex_start().get() - BASE.get() + annex as u64;
+    let window: NonNull<u8> = zeroed((behind as usize) << FRAME_SHIFT, FRAME_SIZE);
+    let meta: NonNull<u8> = zeroed((frames + annex) * size_of::<FrameMeta>(), align_of::<FrameMeta>());
     for range in set_aside {
         for pfn in range.start.get()..range.end().get() {
             let slot = (pfn - BASE.get()) as u32;
@@ -74,9 +118,13 @@ fn install(frames: usize, scratch: usize, set_aside: &[PfnRange], fill: impl Fn(
         }
     }
     let scratch = PfnRange { start: BASE, count: scratch as u64 };
-    let layout = Layout { span: all, scratch, usable: &[all], set_aside };
+    let layout = Layout { span: all, scratch, usable: &[all], set_aside, annex: annex as u32 };
     // SAFETY: both blocks were just allocated in the right sizes, are never freed, and are known to nobody else.
-    unsafe { Memory::install(window, meta.cast(), &layout) }.expect("a well-formed arena")
+    let memory = unsafe { Memory::install(window, meta.cast(), &layout) }.expect("a well-formed arena");
+    if annex > 0 {
+        memory.annex(PfnRange { start: shape.annex_start(), count: annex as u64 }).expect("records for it");
+    }
+    memory
 }
 
 fn zeroed(bytes: usize, align: usize) -> NonNull<u8> {
@@ -95,6 +143,6 @@ impl Drop for Arena {
         assert_eq!(stats.owned(), 0, "frames that did not come back: {stats:?}");
         self.memory.release_set_aside();
         let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        free.push((self.frames, self.scratch, self.memory));
+        free.push((self.shape, self.memory));
     }
 }

@@ -1,38 +1,45 @@
 //! The owned frame.
 
-use crate::addr::{FRAME_SIZE, Page, Pfn};
+use crate::addr::{Page, Pfn, Zone};
+use crate::copy;
 use crate::memory::Memory;
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::num::NonZeroU64;
+use core::ptr::NonNull;
 
-const PFN_BITS: u32 = 48;
+const PLACE_SHIFT: u32 = 48;
 
-/// A frame's machine (16 bits) and number (48 bits). Frame 0 is never handed out, so that it is not zero.
+/// A frame's machine (16 bits) and slot (32 bits), above a bit that is always set, so that no name is zero.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[repr(transparent)]
 pub(crate) struct Name(NonZeroU64);
 
 impl Name {
-    pub(crate) fn new(place: u16, pfn: Pfn) -> Self {
-        let value = u64::from(place) << PFN_BITS | pfn.get();
-        // `Memory` frees no frame 0, so the other case cannot come about; `MIN` spares the panic.
-        Self(NonZeroU64::new(value).unwrap_or(NonZeroU64::MIN))
+    #[inline]
+    pub(crate) fn new(place: u16, slot: u32) -> Self {
+        Self(NonZeroU64::MIN | (u64::from(place) << PLACE_SHIFT | u64::from(slot) << 1))
+    }
+
+    /// The machine's place in the table of machines.
+    #[inline]
+    pub(crate) fn place(self) -> u16 {
+        (self.0.get() >> PLACE_SHIFT) as u16
     }
 
     #[inline]
     pub(crate) fn memory(self) -> &'static Memory {
-        Memory::at((self.0.get() >> PFN_BITS) as u16)
+        Memory::at(self.place())
     }
 
     #[inline]
     pub(crate) fn pfn(self) -> Pfn {
-        Pfn::new(self.0.get() & ((1 << PFN_BITS) - 1))
+        self.memory().pfn_of(self.slot())
     }
 
     #[inline]
     pub(crate) fn slot(self) -> u32 {
-        self.memory().slot(self.pfn())
+        (self.0.get() >> 1) as u32
     }
 }
 
@@ -60,35 +67,72 @@ impl Frame {
         self.0.pfn()
     }
 
+    /// Whether it is a frame of this machine.
+    #[inline]
+    pub(crate) fn is_of(&self, memory: &Memory) -> bool {
+        self.0.place() == memory.place()
+    }
+
     /// The machine that it is of.
     #[inline]
     pub fn memory(&self) -> &'static Memory {
         self.0.memory()
     }
 
+    /// The zone that it lies in.
+    #[inline]
+    pub fn zone(&self) -> Zone {
+        self.memory().zone_of_slot(self.0.slot())
+    }
+
     /// Its bytes.
     #[inline]
     pub fn bytes(&self) -> &Page {
         // SAFETY: this value is the frame's one owner, and it is borrowed.
-        unsafe { self.memory().page(self.0.slot()).as_ref() }
+        unsafe { self.page().as_ref() }
     }
 
     /// Its bytes, to change.
     #[inline]
     pub fn bytes_mut(&mut self) -> &mut Page {
         // SAFETY: this value is the frame's one owner, and it is borrowed uniquely.
-        unsafe { self.memory().page(self.0.slot()).as_mut() }
+        unsafe { self.page().as_mut() }
     }
 
-    /// Set every byte to zero.
+    /// Set every byte to zero. Good for a frame that somebody else may write to, too.
     pub fn zero(&mut self) {
-        *self.bytes_mut() = [0; FRAME_SIZE];
+        // SAFETY: this value is the frame's one owner, and it is borrowed uniquely.
+        unsafe { copy::zero(self.page()) };
     }
 
-    /// Set every byte to those of `page`.
+    /// Set every byte to those of `page`. Good for a frame that somebody else may write to, too.
     #[inline]
     pub fn copy_from(&mut self, page: &Page) {
-        self.bytes_mut().copy_from_slice(page);
+        // SAFETY: both pages are borrowed, this one uniquely, so they are valid and do not overlap.
+        unsafe { copy::page(NonNull::from(page), self.page()) };
+    }
+
+    /// Set every byte to those of another frame: the one way to read a frame that somebody else may write to (see
+    /// [`Memory::annex`]), as no reference to its bytes is made.
+    #[inline]
+    pub fn copy_frame(&mut self, from: &Frame) {
+        // SAFETY: the other frame's owner is borrowed, so its page is valid, and it is not this one.
+        unsafe { self.copy_page(from.page()) };
+    }
+
+    /// Set every byte to those of another page.
+    ///
+    /// # Safety
+    /// `from` is the page of another frame, whose owner is borrowed.
+    #[inline]
+    pub(crate) unsafe fn copy_page(&mut self, from: NonNull<Page>) {
+        // SAFETY: this value is its frame's one owner, borrowed uniquely; the rest is the caller's promise.
+        unsafe { copy::page(from, self.page()) };
+    }
+
+    #[inline]
+    fn page(&self) -> NonNull<Page> {
+        self.memory().page(self.0.slot())
     }
 }
 

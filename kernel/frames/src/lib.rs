@@ -8,7 +8,8 @@
 //! The same code runs in the guest, over the machine's memory, and on the host, over an [`arena`] of ordinary memory.
 //! This is the only crate below the kernel binary with `unsafe` in it: it turns frame numbers into memory. Its
 //! invariant: *for each frame there is at most one owner*, which is a `Frame`, a part of a `FrameRun`, an entry of a list
-//! or map here, a block on a free list, or a range that is [set aside](Memory::claim).
+//! or map here, a block on a free list, or a range that is [set aside](Memory::claim). Memory that is not ours, as a host lends
+//! it, has records too, in an [annex](Memory::annex); the allocator never hands it out.
 #![no_std]
 
 extern crate alloc;
@@ -16,11 +17,13 @@ extern crate alloc;
 extern crate std;
 
 mod addr;
+mod annex;
 #[cfg(not(target_os = "none"))]
 pub mod arena;
 mod aside;
 mod buddy;
 mod chunks;
+mod copy;
 mod frame;
 mod list;
 pub mod lock;
@@ -30,12 +33,13 @@ mod meta;
 mod run;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};
+pub use annex::AnnexError;
 pub use aside::ClaimError;
 pub use chunks::Chunks;
 pub use frame::Frame;
 pub use list::FrameList;
 pub use lock::{Lock, Rank};
-pub use map::{FrameMap, FrameMut, FrameRef, Key};
+pub use map::{FrameMap, FrameMut, FrameRef, Key, Occupied, Taken, Vacant};
 pub use memory::{Layout, LayoutError, Memory, Stats, Watermarks};
 pub use meta::FrameMeta;
 pub use run::FrameRun;

@@ -20,6 +20,11 @@ impl FrameList {
         Self { memory, links: Links::EMPTY, number: memory.next_list() }
     }
 
+    /// The machine that its frames are of.
+    pub fn memory(&self) -> &'static Memory {
+        self.memory
+    }
+
     /// How many frames are on it.
     pub fn len(&self) -> usize {
         self.links.len as usize
@@ -34,6 +39,7 @@ impl FrameList {
     ///
     /// # Panics
     /// When the frame is another machine's.
+    #[inline]
     pub fn push_front(&mut self, frame: Frame) {
         let slot = self.adopt(frame);
         self.links.push_front(self.memory.meta(), slot);
@@ -49,6 +55,7 @@ impl FrameList {
     }
 
     /// Take the frame at the front.
+    #[inline]
     pub fn pop_front(&mut self) -> Option<Frame> {
         self.release(self.links.head)
     }
@@ -76,24 +83,26 @@ impl FrameList {
 
     fn holds(&self, slot: u32) -> bool {
         let meta = &self.memory.meta()[slot as usize];
-        meta.list.load(Relaxed) == ON_LIST && meta.file.load(Relaxed) == self.number
+        meta.keeper.load(Relaxed) == ON_LIST && meta.file.load(Relaxed) == self.number
     }
 
+    #[inline]
     fn adopt(&self, frame: Frame) -> u32 {
-        assert!(frame.memory().place() == self.memory.place(), "a frame of another machine");
+        assert!(frame.is_of(self.memory), "a frame of another machine");
         let slot = frame.disown().slot();
         let meta = &self.memory.meta()[slot as usize];
-        meta.list.store(ON_LIST, Relaxed);
+        meta.keeper.store(ON_LIST, Relaxed);
         meta.file.store(self.number, Relaxed);
         slot
     }
 
     /// Take `slot`, which is on this list or `NIL`.
+    #[inline]
     fn release(&mut self, slot: u32) -> Option<Frame> {
         let meta = self.memory.meta();
         let record = meta.get(slot as usize)?;
         self.links.unlink(meta, slot);
-        record.list.store(LOOSE, Relaxed);
+        record.keeper.store(LOOSE, Relaxed);
         Some(Frame::own(self.memory.name(slot)))
     }
 }

@@ -4,11 +4,12 @@
 //! frame, which carries its machine's place in that table, finds its way home when it is dropped.
 
 use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, Zone, Zones};
+use crate::annex::{AnnexError, Annexes};
 use crate::aside::{ClaimError, SetAside};
 use crate::buddy::{Buddy, MAX_ORDER};
 use crate::frame::{Frame, Name};
 use crate::lock::{Lock, Rank};
-use crate::meta::FrameMeta;
+use crate::meta::{FrameMeta, NIL};
 use crate::run::FrameRun;
 use alloc::boxed::Box;
 use core::fmt;
@@ -38,6 +39,8 @@ pub struct Layout<'a> {
     /// What is held back from `usable` until somebody [claims](Memory::claim) it: pages handed over by the previous kernel,
     /// a carve-out.
     pub set_aside: &'a [PfnRange],
+    /// Frames outside the span that may get records later, in an [annex](Memory::annex).
+    pub annex: u32,
 }
 
 /// Why a [`Layout`] is refused.
@@ -102,6 +105,9 @@ pub struct Memory {
     /// The first byte of the first frame of the span.
     window: NonNull<u8>,
     meta: &'static [FrameMeta],
+    /// Frames of the span: their slots come first.
+    span: u32,
+    annexes: Annexes,
     /// The slots of the scratch area.
     scratch_area: Range<u32>,
     scratch: Lock<Buddy>,
@@ -134,7 +140,7 @@ impl Memory {
     /// Set up the memory of a machine: all that is usable and not set aside becomes free.
     ///
     /// `window` is the address of the first byte of the span's first frame, `meta` room for one [`FrameMeta`] a frame of
-    /// the span, which this fills. The cost is the clearing of `meta` and some instructions a range.
+    /// the span and of the annexes, which this fills. The cost is the clearing of `meta` and some instructions a range.
     ///
     /// # Errors
     /// [`LayoutError`], when the layout contradicts itself; `meta` is then unused.
@@ -142,7 +148,7 @@ impl Memory {
     /// # Safety
     /// - Every usable or set-aside frame is ordinary memory, readable and writable for ever at its distance from `window`, and
     ///   used by nothing else.
-    /// - `meta` is valid for writes of `span.count` records, for ever, used by nothing else, and outside those frames.
+    /// - `meta` is valid for writes of `span.count + annex` records, for ever, used by nothing else, and outside those frames.
     pub unsafe fn install(
         window: NonNull<u8>,
         meta: NonNull<FrameMeta>,
@@ -150,7 +156,8 @@ impl Memory {
     ) -> Result<&'static Memory, LayoutError> {
         let span = layout.span;
         let count = u32::try_from(span.count).map_err(|_| LayoutError::Span)?;
-        if count == 0 || count == u32::MAX || !span.start.get().is_multiple_of(1 << MAX_ORDER) {
+        let records = count.checked_add(layout.annex).ok_or(LayoutError::Span)?;
+        if count == 0 || records == NIL || !span.start.get().is_multiple_of(1 << MAX_ORDER) {
             return Err(LayoutError::Span);
         }
         if let Some(&range) = layout.usable.iter().find(|range| range.contains(Pfn::new(0))) {
@@ -160,10 +167,10 @@ impl Memory {
         in_order(span, layout.set_aside)?;
         in_order(span, &[layout.scratch])?;
 
-        // SAFETY: the caller gives `span.count` records of room, for ever; all zeros is a valid record.
+        // SAFETY: the caller gives that many records of room, for ever; all zeros is a valid record.
         let meta = unsafe {
-            meta.write_bytes(0, count as usize);
-            core::slice::from_raw_parts(meta.as_ptr(), count as usize)
+            meta.write_bytes(0, records as usize);
+            core::slice::from_raw_parts(meta.as_ptr(), records as usize)
         };
         let slot = |pfn: Pfn| (pfn.get() - span.start.get()) as u32;
         let scratch = slot(layout.scratch.start)..slot(layout.scratch.end());
@@ -172,6 +179,8 @@ impl Memory {
             base: span.start,
             window,
             meta,
+            span: count,
+            annexes: Annexes::new(count, records),
             scratch_area: scratch.clone(),
             scratch: Lock::new(Rank::Frames, Buddy::new(scratch.clone(), 0..0)),
             normal: Lock::new(Rank::Frames, Buddy::new(0..count, scratch)),
@@ -266,20 +275,45 @@ impl Memory {
         unsafe { &*entry }
     }
 
+    #[inline]
     pub(crate) fn name(&self, slot: u32) -> Name {
-        Name::new(self.place, self.base.offset(u64::from(slot)))
+        Name::new(self.place, slot)
+    }
+
+    /// The frame at a slot of this machine.
+    #[inline]
+    pub(crate) fn pfn_of(&self, slot: u32) -> Pfn {
+        if slot < self.span {
+            return self.base.offset(u64::from(slot));
+        }
+        // A slot that no annex has is nobody's, so it is not asked for.
+        self.annexes.pfn(slot).unwrap_or(self.base)
     }
 
     /// The slot of a frame of this machine.
     #[inline]
     pub(crate) fn slot(&self, pfn: Pfn) -> u32 {
-        (pfn.get() - self.base.get()) as u32
+        self.checked_slot(pfn).unwrap_or(NIL)
     }
 
     /// The slot of a frame that somebody outside named.
+    #[inline]
     pub(crate) fn checked_slot(&self, pfn: Pfn) -> Option<u32> {
-        let distance = pfn.get().checked_sub(self.base.get())?;
-        (distance < self.meta.len() as u64).then_some(distance as u32)
+        let distance = pfn.get().wrapping_sub(self.base.get());
+        if distance < u64::from(self.span) { Some(distance as u32) } else { self.annexes.slot(pfn) }
+    }
+
+    /// Give the frames of `range`, which are not in the memory map, records, so that they can be kept on lists and in maps. They do
+    /// not become part of what is allocated. Whoever owns the range makes [runs](FrameRun::from_range) of it; dropping one of
+    /// its frames forgets it. `range` lies above the span.
+    ///
+    /// # Errors
+    /// [`AnnexError`], when the range has records already or too few were set aside.
+    pub fn annex(&self, range: PfnRange) -> Result<(), AnnexError> {
+        if range.start < self.span().end() {
+            return Err(AnnexError::Range(range));
+        }
+        self.annexes.add(range)
     }
 
     /// A number that no other list of this machine has.
@@ -289,10 +323,12 @@ impl Memory {
         number
     }
 
+    #[inline]
     pub(crate) fn place(&self) -> u16 {
         self.place
     }
 
+    #[inline]
     pub(crate) fn meta(&self) -> &'static [FrameMeta] {
         self.meta
     }
@@ -300,23 +336,34 @@ impl Memory {
     /// The bytes of the frame at `slot`. Making a reference of it is the business of the frame's owner.
     #[inline]
     pub(crate) fn page(&self, slot: u32) -> NonNull<Page> {
-        debug_assert!((slot as usize) < self.meta.len());
-        // SAFETY: `slot` is within the span, whose frames lie one after the other from `window` on (install's contract).
-        unsafe { self.window.byte_add((slot as usize) << FRAME_SHIFT).cast() }
+        let distance = if slot < self.span { slot as usize } else { self.annexes.distance(slot, self.base) };
+        // SAFETY: the frames of the span lie one after the other from `window` on (install's contract), and those of an annex at
+        // their distance from there too (the contract of whoever made them frames).
+        unsafe { self.window.byte_add(distance << FRAME_SHIFT).cast() }
     }
 
-    fn zone_lock(&self, slot: u32) -> &Lock<Buddy> {
+    /// The free lists of a frame; `None` for one that is not ours to free.
+    fn zone_lock(&self, slot: u32) -> Option<&Lock<Buddy>> {
         match self.zone_of_slot(slot) {
-            Zone::Scratch => &self.scratch,
-            Zone::Normal => &self.normal,
+            Zone::Scratch => Some(&self.scratch),
+            Zone::Normal => Some(&self.normal),
+            Zone::Annex => None,
         }
     }
 
-    fn zone_of_slot(&self, slot: u32) -> Zone {
-        if self.scratch_area.contains(&slot) { Zone::Scratch } else { Zone::Normal }
+    #[inline]
+    pub(crate) fn zone_of_slot(&self, slot: u32) -> Zone {
+        if self.scratch_area.contains(&slot) {
+            Zone::Scratch
+        } else if slot < self.span {
+            Zone::Normal
+        } else {
+            Zone::Annex
+        }
     }
 
     /// The zone that a frame lies in.
+    #[inline]
     pub fn zone_of(&self, pfn: Pfn) -> Zone {
         self.zone_of_slot(self.slot(pfn))
     }
@@ -347,14 +394,18 @@ impl Memory {
 
     /// Give back 2^`order` frames at `slot`. Only the drop of an owner comes here.
     pub(crate) fn give(&self, slot: u32, order: u32) {
+        let Some(zone) = self.zone_lock(slot) else { return };
         if cfg!(debug_assertions) {
             self.poison(slot, 1 << order);
         }
-        self.zone_lock(slot).lock().give(self.meta, slot, order);
+        zone.lock().give(self.meta, slot, order);
     }
 
     /// Give back the `slots` of a run, which lie in one zone or in both.
     pub(crate) fn give_slots(&self, slots: Range<u32>) {
+        if slots.start >= self.span {
+            return;
+        }
         if cfg!(debug_assertions) {
             self.poison(slots.start, slots.end - slots.start);
         }
@@ -426,7 +477,12 @@ impl Memory {
 
     /// Every frame of the machine, holes included.
     pub fn span(&self) -> PfnRange {
-        PfnRange { start: self.base, count: self.meta.len() as u64 }
+        PfnRange { start: self.base, count: u64::from(self.span) }
+    }
+
+    /// Frames that there are records for: the span's, and those of annexes, whether they are there yet or not.
+    pub fn records(&self) -> usize {
+        self.meta.len()
     }
 }
 

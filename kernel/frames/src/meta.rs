@@ -2,21 +2,23 @@
 //!
 //! The links are *slots* (frame numbers less the first one of the machine), so that 32 bits reach 16 TiB. Who may change which
 //! field follows from ownership: the owner of a frame writes its fields, with the owner's own lock held. They are
-//! atomics so that reading a neighbour's tag (the buddy allocator does) is defined; the order between threads comes from the
+//! atomics so that reading a neighbour's keeper (the buddy allocator does) is defined; the order between threads comes from the
 //! owners' locks, so every access is relaxed.
 
-use core::sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
 
 /// No slot: the end of a chain.
 pub(crate) const NIL: u32 = u32::MAX;
 
-/// `list` of a frame that nothing here keeps.
-pub(crate) const LOOSE: u8 = 0;
-/// `list` of a frame on a `FrameList`.
-pub(crate) const ON_LIST: u8 = u8::MAX;
+/// `keeper` of a frame that nothing here keeps.
+pub(crate) const LOOSE: u16 = 0;
+/// `keeper` of a frame on a `FrameList`.
+pub(crate) const ON_LIST: u16 = 0x7fff;
+/// The most orders that a map can have.
+pub(crate) const MAX_ORDERS: usize = ON_LIST as usize - 1;
 
-/// The tag of a block on a free list; the low bits are its order.
-const FREE: u8 = 0x80;
+/// `keeper` of a block on a free list; the low bits are its order.
+const FREE: u16 = 0x8000;
 
 /// The record of one frame. All zeros is the record of a frame that is on no free list.
 #[derive(Debug, Default)]
@@ -33,12 +35,11 @@ pub struct FrameMeta {
     /// The key in a map. On a `FrameList`, `file` is the number of the list.
     pub(crate) file: AtomicU32,
     pub(crate) index: AtomicU32,
-    /// Bits that belong to whoever keeps the frame: page flags, the number of a pool.
+    /// Bits that belong to whoever keeps the frame: page flags, what an eviction policy knows.
     pub(crate) private: AtomicU16,
-    /// Whether the frame begins a free block, and of which order.
-    pub(crate) tag: AtomicU8,
-    /// What keeps the frame: nothing here, a `FrameList`, or a map, on its order `list - 1`.
-    pub(crate) list: AtomicU8,
+    /// What keeps the frame: nothing here, a `FrameList`, a map on its order `keeper - 1`, or, as the beginning of a free block,
+    /// the allocator.
+    pub(crate) keeper: AtomicU16,
 }
 
 const _: () = assert!(size_of::<FrameMeta>() == 32);
@@ -46,16 +47,16 @@ const _: () = assert!(size_of::<FrameMeta>() == 32);
 impl FrameMeta {
     /// The order of the free block that begins here.
     pub(crate) fn free_order(&self) -> Option<u32> {
-        let tag = self.tag.load(Relaxed);
-        (tag & FREE != 0).then_some(u32::from(tag & !FREE))
+        let keeper = self.keeper.load(Relaxed);
+        (keeper & FREE != 0).then_some(u32::from(keeper & !FREE))
     }
 
     pub(crate) fn set_free(&self, order: u32) {
-        self.tag.store(FREE | order as u8, Relaxed);
+        self.keeper.store(FREE | order as u16, Relaxed);
     }
 
     pub(crate) fn set_taken(&self) {
-        self.tag.store(0, Relaxed);
+        self.keeper.store(LOOSE, Relaxed);
     }
 }
 
@@ -70,6 +71,7 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0 };
 
+    #[inline]
     pub(crate) fn push_front(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         this.prev.store(NIL, Relaxed);
@@ -82,6 +84,7 @@ impl Links {
         self.len += 1;
     }
 
+    #[inline]
     pub(crate) fn push_back(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         this.next.store(NIL, Relaxed);
@@ -95,6 +98,7 @@ impl Links {
     }
 
     /// Take `slot`, which is on this list, off it.
+    #[inline]
     pub(crate) fn unlink(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         let (next, prev) = (this.next.load(Relaxed), this.prev.load(Relaxed));

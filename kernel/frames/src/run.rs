@@ -90,7 +90,10 @@ impl FrameRun {
 
     /// Join `next` to the end of this run, or hand it back where it does not begin there.
     pub fn append(&mut self, next: FrameRun) -> Result<(), FrameRun> {
-        let adjacent = self.first.memory().place() == next.first.memory().place() && self.range().end() == next.start();
+        let same = self.first.memory().place() == next.first.memory().place();
+        // Frames of two annexes may be neighbours without their records being so.
+        let adjacent =
+            same && self.range().end() == next.start() && self.first.slot() + self.count == next.first.slot();
         match self.count.checked_add(next.count) {
             Some(count) if adjacent => {
                 self.count = count;
@@ -117,8 +120,10 @@ impl FrameRun {
     /// The owner of `range` again.
     ///
     /// # Safety
-    /// `range` is (part of) what [`FrameRun::into_range`] of a run of `memory` gave, each frame of it is made a run once, and
-    /// nothing refers to its bytes any more.
+    /// `range` is (part of) what [`FrameRun::into_range`] of a run of `memory` gave, or lies in one [annex](Memory::annex) and is
+    /// memory, valid at its distance from the window for as long as the frames are used. Each frame of it is made a run once,
+    /// and nothing refers to its bytes any more. If somebody else may write to the memory, its bytes are never borrowed: pages go in
+    /// and out by [`Frame::copy_from`] and [`Frame::copy_frame`] alone.
     pub unsafe fn from_range(memory: &'static Memory, range: PfnRange) -> FrameRun {
         Self::own(memory.name(memory.slot(range.start)), range.count as u32)
     }

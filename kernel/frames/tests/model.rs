@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn a_map_is_a_map(ops in proptest::collection::vec((0u8..7, 0u32..3, 0u32..24, 0u8..2), 1..300)) {
+    fn a_map_is_a_map(ops in proptest::collection::vec((0u8..7, 0u32..3, 0u32..24, 0u16..2), 1..300)) {
         let arena = Arena::new(256);
         let memory = arena.memory();
         let mut map = FrameMap::new(memory, 16, 2);
@@ -156,7 +156,7 @@ proptest! {
             map.add_file(file);
         }
         // Key to (frame, order, place in that order).
-        let mut model: BTreeMap<Key, (Pfn, u8, u64)> = BTreeMap::new();
+        let mut model: BTreeMap<Key, (Pfn, u16, u64)> = BTreeMap::new();
         let mut clock = 0u64;
         for (what, file, index, order) in ops {
             let key = Key { file, index };
@@ -180,15 +180,13 @@ proptest! {
                     }
                 }
                 5 => {
-                    let Some(frame) = memory.allocate(Zones::Ephemeral) else { continue };
-                    let pfn = frame.pfn();
-                    let old = map.replace(key, frame);
-                    match model.get_mut(&key) {
-                        Some(entry) => {
-                            prop_assert_eq!(old.map(|frame| frame.pfn()).ok(), Some(entry.0));
-                            (entry.0, entry.2) = (pfn, clock);
-                        }
-                        None => prop_assert!(old.is_err()),
+                    // By its number, if it is in the order that is asked for; else it stays.
+                    let Some((pfn, is_in)) = model.get(&key).map(|entry| (entry.0, entry.1)) else { continue };
+                    let taken = map.take_pfn(pfn, order..order + 1);
+                    prop_assert_eq!(taken.is_some(), is_in == order);
+                    if let Some(taken) = taken {
+                        prop_assert_eq!((taken.key, taken.order, taken.private), (key, order, file as u16));
+                        model.remove(&key);
                     }
                 }
                 _ => {

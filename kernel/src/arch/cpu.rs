@@ -30,3 +30,12 @@ pub fn cpuid(leaf: u32) -> Option<core::arch::x86_64::CpuidResult> {
     let highest = core::arch::x86_64::__cpuid(range).eax;
     (highest >= leaf && highest & 0xf000_0000 == range).then(|| core::arch::x86_64::__cpuid(leaf))
 }
+
+/// A number that nobody outside can guess, from the processor's generator; on a processor without one, from the time-stamp
+/// counter, which is better than nothing.
+pub fn random() -> u64 {
+    const TRIES: usize = 16;
+    let generator = x86_64::instructions::random::RdRand::new();
+    let number = generator.and_then(|generator| (0..TRIES).find_map(|_| generator.get_u64()));
+    number.unwrap_or_else(|| super::tsc::now().wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32))
+}

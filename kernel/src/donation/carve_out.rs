@@ -2,7 +2,7 @@
 //!
 //! The frames lie in one piece at the top of memory. They are taken back from the top, and become ordinary memory.
 
-use cleancache::{Cleancache, Interchange, PoolConfig, PoolId};
+use cleancache::{Cleancache, Kind, PoolConfig, PoolId};
 use frames::{Lock, Memory, PfnRange, Rank};
 use log::{info, warn};
 
@@ -12,7 +12,7 @@ pub const NAME: &str = "carveout";
 /// A carve-out that was lent.
 #[derive(Debug)]
 pub struct CarveOut {
-    pool: PoolId,
+    pool: Option<PoolId>,
     /// What has not been taken back.
     lent: Lock<PfnRange>,
 }
@@ -36,10 +36,12 @@ impl Taken {
 impl CarveOut {
     /// Lends the frames of `range`, which are set aside in `memory`.
     pub fn lend(memory: &'static Memory, cleancache: &Cleancache, range: PfnRange) -> Self {
-        let config = PoolConfig { name: NAME.into(), interchange: Interchange::Fixed, scrub: false };
+        let config = PoolConfig { name: NAME.into(), kind: Kind::Fixed, scrub: false };
         let pool = cleancache.register_pool(config);
         let mut lent = PfnRange { start: range.start, count: 0 };
-        if !range.is_empty() {
+        if let Some(pool) = pool
+            && !range.is_empty()
+        {
             match memory.claim(range) {
                 Ok(run) => match cleancache.donate_run(pool, run) {
                     Ok(()) => lent = range,
@@ -60,10 +62,11 @@ impl CarveOut {
         let mut lent = self.lent.lock();
         let used_before = used(cleancache);
         let mut frames = 0;
+        let Some(pool) = self.pool else { return Taken::default() };
         while frames < wanted && lent.count > 0 {
             lent.count -= 1;
             // The pool has every frame that was lent, so this fails for none of them.
-            if let Err(error) = cleancache.take_back(self.pool, lent.end()) {
+            if let Err(error) = cleancache.take_back(pool, lent.end()) {
                 warn!(target: "donate", "{NAME}: {error}");
                 continue;
             }

@@ -156,7 +156,7 @@ impl Survey {
             set_aside.push(carve_out);
             set_aside.sort_unstable();
         }
-        let layout = Layout { span, scratch: self.scratch, usable: &self.usable, set_aside: &set_aside };
+        let layout = Layout { span, scratch: self.scratch, usable: &self.usable, set_aside: &set_aside, annex: 0 };
         let start = window(Pfn::new(0))?;
         let records = window(room.start)?.cast::<FrameMeta>();
         // SAFETY: the usable ranges are memory that the boot stage did not use, the window maps all of it, and nobody

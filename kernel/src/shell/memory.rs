@@ -1,7 +1,9 @@
 //! Commands for memory: `free`, `cleancache`, `takeback`.
 
 use alloc::vec::Vec;
+use core::fmt;
 
+use cleancache::Kind;
 use frames::FRAME_SIZE;
 use prompt::options::Args;
 use prompt::size::{Human, parse_number};
@@ -9,6 +11,7 @@ use prompt::size::{Human, parse_number};
 use super::commands::Command;
 use super::{Failure, Outcome, Session};
 use crate::system::System;
+use crate::time;
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
@@ -108,23 +111,46 @@ fn cleancache(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         "  from disk {}  from cleancache {}  evicted {}\n",
         cache.filled, cache.restored, cache.evictions
     ));
+    out.print(format_args!("cleancache: policy {}\n", system.cleancache.policy()));
     for pool in pools {
         out.print(format_args!(
             "pool {}: donated {} = free {} + cached {} + in transit {}\n",
             pool.name, pool.donated, pool.free, pool.cached, pool.in_transit
         ));
-        out.print(format_args!("  stores {}  hits {}  evictions {}\n", pool.stores, pool.hits, pool.evictions));
-        out.print(format_args!("  taken back: free {}, with a page {}\n", pool.taken_free, pool.taken_used));
+        out.print(format_args!(
+            "  stores {}  hits {}  evictions {}  invalidated {}",
+            pool.stores, pool.hits, pool.evictions, pool.invalidations
+        ));
+        match pool.kind {
+            Kind::Untrusted(_) => out.print(format_args!("  damaged {}\n", pool.damaged)),
+            Kind::Exchangeable | Kind::Fixed => out.print(format_args!("\n")),
+        }
+        out.print(format_args!("  taken back: free {}, with a page {}", pool.taken_free, pool.taken_used));
+        let times = pool.take_backs;
+        if times.count > 0 {
+            let [half, most, nearly_all, longest] = [times.p50, times.p90, times.p99, times.max].map(Nanoseconds);
+            out.print(format_args!("; 50 % within {half}, 90 % {most}, 99 % {nearly_all}, all {longest}"));
+        }
+        out.print(format_args!("\n"));
     }
     for fs in filesystems {
         out.print(format_args!("filesystem {}: cached {}\n", fs.name, fs.cached));
         out.print(format_args!("  stores {}  hits {}  misses {}\n", fs.stores, fs.hits, fs.misses));
         out.print(format_args!(
-            "  refused: by the gate {}, for want of a frame {}; invalidated {}\n",
-            fs.refused_gate, fs.refused_no_frame, fs.invalidations
+            "  refused: by the gate {}, by the policy {}, for want of a frame {}; invalidated {}, lost {}\n",
+            fs.refused_gate, fs.refused_policy, fs.refused_no_frame, fs.invalidations, fs.lost
         ));
     }
     Ok(())
+}
+
+/// Ticks of the time-stamp counter as a time.
+struct Nanoseconds(u64);
+
+impl fmt::Display for Nanoseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ns", time::ticks_to_nanos(self.0))
+    }
 }
 
 fn take_back(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {

@@ -1,18 +1,25 @@
 //! An owning map from (file, page index) to frame, with the frames of each file chained together and every frame in one of a few
 //! orders: all that a page cache and a victim cache need to keep.
 //!
-//! Everything but the bucket heads lies in the frames' own records. After the map is made, and a file
-//! [made known](FrameMap::add_file), no operation allocates; each costs the same however many frames there are.
+//! Everything but the bucket heads lies in the frames' own records. After the map is made, and files and orders are
+//! [made](FrameMap::add_file) [known](FrameMap::add_orders), no operation allocates; each costs the same however many frames
+//! there are.
 
-use crate::addr::{Page, Pfn};
+mod refs;
+
+pub use refs::{FrameMut, FrameRef};
+
+use crate::addr::Pfn;
 use crate::chunks::Chunks;
 use crate::frame::Frame;
 use crate::memory::Memory;
-use crate::meta::{FrameMeta, LOOSE, Links, NIL, ON_LIST};
+use crate::meta::{FrameMeta, LOOSE, Links, MAX_ORDERS, NIL};
 use alloc::boxed::Box;
 use alloc::vec;
+use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
+use core::ops::Range;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// The most buckets: 4 MiB of them, which is the largest block that there is.
@@ -25,6 +32,53 @@ pub struct Key {
     pub file: u32,
     /// The page of the file, from 0.
     pub index: u32,
+}
+
+/// A frame that came out of a map, and what was known of it there.
+#[derive(Debug)]
+pub struct Taken {
+    /// The frame.
+    pub frame: Frame,
+    /// Its key.
+    pub key: Key,
+    /// The order that it was in.
+    pub order: u16,
+    /// The bits of the map's user.
+    pub private: u16,
+}
+
+/// A key of a known file that was looked for and is not in the map, so that it can be [filled](FrameMap::fill) without another
+/// look. Whoever has one keeps others from filling the same key.
+#[derive(Debug)]
+pub struct Vacant {
+    key: Key,
+    bucket: usize,
+}
+
+impl Vacant {
+    /// The key.
+    pub fn key(&self) -> Key {
+        self.key
+    }
+}
+
+/// A key that was looked for and is in the map, so that its frame can be [taken](Occupied::take) without another look.
+#[derive(Debug)]
+pub struct Occupied<'a> {
+    map: &'a mut FrameMap,
+    key: Key,
+    bucket: usize,
+    before: Option<&'static FrameMeta>,
+    slot: u32,
+}
+
+impl<'a> Occupied<'a> {
+    /// Take the frame, and have the map again.
+    #[inline(always)]
+    pub fn take(self) -> (Taken, &'a mut FrameMap) {
+        let Self { map, key, bucket, before, slot } = self;
+        (map.unlink(bucket, before, slot, key), map)
+    }
 }
 
 /// The frames of one file, chained through their records.
@@ -41,30 +95,35 @@ pub struct FrameMap {
     buckets: Box<[u32]>,
     /// Bits to shift a 64-bit hash down by.
     shift: u32,
-    orders: Box<[Links]>,
+    orders: Vec<Links>,
     files: Chunks<Chain>,
 }
 
 impl FrameMap {
-    /// An empty map for about `capacity` frames of `memory` (more make it slower, not wrong), with `orders` orders, at most
-    /// 254.
-    ///
-    /// # Panics
-    /// When `orders` is more than 254.
-    pub fn new(memory: &'static Memory, capacity: usize, orders: usize) -> Self {
-        assert!(orders <= 254, "{orders} orders");
+    /// An empty map for about `capacity` frames of `memory` (more make it slower, not wrong), with `orders` orders.
+    pub fn new(memory: &'static Memory, capacity: usize, orders: u16) -> Self {
         let buckets = capacity.next_power_of_two().clamp(2, MAX_BUCKETS);
         Self {
             memory,
             buckets: vec![NIL; buckets].into_boxed_slice(),
             shift: u64::BITS - buckets.trailing_zeros(),
-            orders: vec![Links::EMPTY; orders].into_boxed_slice(),
+            orders: vec![Links::EMPTY; usize::from(orders).min(MAX_ORDERS)],
             files: Chunks::new(),
         }
     }
 
-    /// Make `file` known, so that pages of it can be inserted. This allocates (8 bytes for each number up to it); nothing
-    /// else does.
+    /// Make the orders below `orders` known. This allocates, 12 bytes an order. `false` when a map cannot have so many.
+    pub fn add_orders(&mut self, orders: usize) -> bool {
+        if orders > MAX_ORDERS {
+            return false;
+        }
+        if orders > self.orders.len() {
+            self.orders.resize(orders, Links::EMPTY);
+        }
+        true
+    }
+
+    /// Make `file` known, so that pages of it can be inserted. This allocates (8 bytes for each number up to it).
     pub fn add_file(&mut self, file: u32) {
         self.files.grow(file as usize, |_| Chain { head: NIL, len: 0 });
     }
@@ -75,7 +134,8 @@ impl FrameMap {
     }
 
     /// How many frames are in `order`.
-    pub fn order_len(&self, order: u8) -> usize {
+    #[inline]
+    pub fn order_len(&self, order: u16) -> usize {
         self.orders.get(usize::from(order)).map_or(0, |links| links.len as usize)
     }
 
@@ -91,9 +151,44 @@ impl FrameMap {
 
     /// Put `frame` under `key`, at the back of `order`, with `private` as its bits. The frame comes back when the key is taken, or
     /// its file or the order is not known, or it is another machine's.
-    pub fn insert(&mut self, key: Key, frame: Frame, order: u8, private: u16) -> Result<(), Frame> {
-        let known = (key.file as usize) < self.files.len() && usize::from(order) < self.orders.len();
-        if !known || frame.memory().place() != self.memory.place() || self.slot_of(key).is_some() {
+    pub fn insert(&mut self, key: Key, frame: Frame, order: u16, private: u16) -> Result<(), Frame> {
+        match self.vacancy(key) {
+            Some(vacant) => self.fill(vacant, frame, order, private, false),
+            None => Err(frame),
+        }
+    }
+
+    /// The place of a key that is not taken; `None` when it is, or its file is not known.
+    #[inline]
+    pub fn vacancy(&self, key: Key) -> Option<Vacant> {
+        let bucket = self.bucket(key);
+        let free = (key.file as usize) < self.files.len() && self.search(bucket, key).is_none();
+        free.then_some(Vacant { key, bucket })
+    }
+
+    /// The place of a key that is taken; `None` when it is not.
+    #[inline]
+    pub fn occupied(&mut self, key: Key) -> Option<Occupied<'_>> {
+        let bucket = self.bucket(key);
+        let (before, slot) = self.search(bucket, key)?;
+        Some(Occupied { map: self, key, bucket, before, slot })
+    }
+
+    /// Put `frame` into a place that is free, at the back (or front) of `order`, with `private` as its bits. The frame comes back when the order is
+    /// not known or it is another machine's.
+    #[inline(always)]
+    pub fn fill(
+        &mut self,
+        vacant: Vacant,
+        frame: Frame,
+        order: u16,
+        private: u16,
+        at_front: bool,
+    ) -> Result<(), Frame> {
+        let Vacant { key, bucket } = vacant;
+        debug_assert!(self.search(bucket, key).is_none(), "{key:?} was filled twice");
+        let Some(links) = self.orders.get_mut(usize::from(order)) else { return Err(frame) };
+        if !frame.is_of(self.memory) {
             return Err(frame);
         }
         let slot = frame.disown().slot();
@@ -102,10 +197,12 @@ impl FrameMap {
         record.file.store(key.file, Relaxed);
         record.index.store(key.index, Relaxed);
         record.private.store(private, Relaxed);
-        record.list.store(order + 1, Relaxed);
-        self.orders[usize::from(order)].push_back(meta, slot);
+        record.keeper.store(order + 1, Relaxed);
+        match at_front {
+            true => links.push_front(meta, slot),
+            false => links.push_back(meta, slot),
+        }
 
-        let bucket = self.bucket(key);
         record.bucket_next.store(self.buckets[bucket], Relaxed);
         self.buckets[bucket] = slot;
 
@@ -136,30 +233,40 @@ impl FrameMap {
     /// The frame with this number, if it is here.
     pub fn find(&self, pfn: Pfn) -> Option<FrameRef<'_>> {
         let slot = self.memory.checked_slot(pfn)?;
+        // The record may be of another map's frame, or of a list's, so the key has to lead back to it in this one.
+        let key = key_of(&self.memory.meta()[slot as usize]);
+        (self.slot_of(key) == Some(slot)).then(|| self.frame_ref(slot))
+    }
+
+    /// Take the frame with this number, if it is here and in one of `orders`.
+    pub fn take_pfn(&mut self, pfn: Pfn, orders: Range<u16>) -> Option<Taken> {
+        let slot = self.memory.checked_slot(pfn)?;
         let record = &self.memory.meta()[slot as usize];
-        if matches!(record.list.load(Relaxed), LOOSE | ON_LIST) {
+        if !orders.contains(&record.keeper.load(Relaxed).wrapping_sub(1)) {
             return None;
         }
-        // The record may be of another map's frame, so the key has to lead back to it in this one.
-        (self.slot_of(key_of(record)) == Some(slot)).then(|| self.frame_ref(slot))
+        let key = key_of(record);
+        let bucket = self.bucket(key);
+        let (before, found) = self.search(bucket, key)?;
+        (found == slot).then(|| self.unlink(bucket, before, slot, key))
     }
 
     /// Take the frame under `key`.
     pub fn remove(&mut self, key: Key) -> Option<Frame> {
-        self.take(key).map(|(frame, _)| frame)
+        self.take(key).map(|taken| taken.frame)
     }
 
-    /// Take the frames of pages `first..=last` of `file`, and give each to `sink` with its bits. The cost is that of the
+    /// Take the frames of pages `first..=last` of `file`, and give each to `sink`. The cost is that of the
     /// fewer: the pages in the range, or the pages of the file that are here.
-    pub fn remove_range(&mut self, file: u32, first: u32, last: u32, mut sink: impl FnMut(Frame, u16)) {
+    pub fn remove_range(&mut self, file: u32, first: u32, last: u32, mut sink: impl FnMut(Taken)) {
         let resident = self.file_len(file);
         if resident == 0 || first > last {
             return;
         }
         if ((last - first) as usize) < resident {
             for index in first..=last {
-                if let Some((frame, private)) = self.take(Key { file, index }) {
-                    sink(frame, private);
+                if let Some(taken) = self.take(Key { file, index }) {
+                    sink(taken);
                 }
             }
             return;
@@ -170,18 +277,22 @@ impl FrameMap {
             slot = record.file_next.load(Relaxed);
             let key = key_of(record);
             if (first..=last).contains(&key.index)
-                && let Some((frame, private)) = self.take(key)
+                && let Some(taken) = self.take(key)
             {
-                sink(frame, private);
+                sink(taken);
             }
         }
     }
 
-    /// Take the frame under `key`, with its bits.
-    pub fn take(&mut self, key: Key) -> Option<(Frame, u16)> {
-        let bucket = self.bucket(key);
+    /// Take the frame under `key`, with what is known of it.
+    pub fn take(&mut self, key: Key) -> Option<Taken> {
+        self.occupied(key).map(|place| place.take().0)
+    }
+
+    /// Take the frame at `slot`, which is the one under `key`; `before` is the record before it in its bucket.
+    #[inline(always)]
+    fn unlink(&mut self, bucket: usize, before: Option<&FrameMeta>, slot: u32, key: Key) -> Taken {
         let meta = self.memory.meta();
-        let (before, slot) = self.search(bucket, key)?;
         let record = &meta[slot as usize];
 
         let next = record.bucket_next.load(Relaxed);
@@ -205,67 +316,60 @@ impl FrameMap {
             chain.len -= 1;
         }
 
-        let order = record.list.swap(LOOSE, Relaxed) - 1;
-        self.orders[usize::from(order)].unlink(meta, slot);
-        Some((Frame::own(self.memory.name(slot)), record.private.load(Relaxed)))
-    }
-
-    /// Put `frame` in the place of the one under `key`, which comes out; order and bits stay. `Err` hands `frame` back when there
-    /// is none, or it is another machine's.
-    pub fn replace(&mut self, key: Key, frame: Frame) -> Result<Frame, Frame> {
-        let Some((order, private)) = self.get(key).map(|old| (old.order(), old.private())) else {
-            return Err(frame);
-        };
-        if frame.memory().place() != self.memory.place() {
-            return Err(frame);
+        let order = record.keeper.load(Relaxed) - 1;
+        record.keeper.store(LOOSE, Relaxed);
+        if let Some(links) = self.orders.get_mut(usize::from(order)) {
+            links.unlink(meta, slot);
         }
-        match self.remove(key) {
-            Some(old) => self.insert(key, frame, order, private).map(|()| old),
-            None => Err(frame),
-        }
+        let frame = Frame::own(self.memory.name(slot));
+        Taken { frame, key, order, private: record.private.load(Relaxed) }
     }
 
     /// Move the frame under `key` to the back of `order`.
-    pub fn move_to_back(&mut self, key: Key, order: u8) -> bool {
+    pub fn move_to_back(&mut self, key: Key, order: u16) -> bool {
         let Some(slot) = self.slot_of(key) else { return false };
         self.relink(slot, order, |links, meta| links.push_back(meta, slot))
     }
 
     /// Move the frame under `key` to the front of `order`.
-    pub fn move_to_front(&mut self, key: Key, order: u8) -> bool {
+    pub fn move_to_front(&mut self, key: Key, order: u16) -> bool {
         let Some(slot) = self.slot_of(key) else { return false };
         self.relink(slot, order, |links, meta| links.push_front(meta, slot))
     }
 
-    fn relink(&mut self, slot: u32, order: u8, push: impl FnOnce(&mut Links, &[FrameMeta])) -> bool {
+    fn relink(&mut self, slot: u32, order: u16, push: impl FnOnce(&mut Links, &[FrameMeta])) -> bool {
         if usize::from(order) >= self.orders.len() {
             return false;
         }
         let meta = self.memory.meta();
-        let old = meta[slot as usize].list.swap(order + 1, Relaxed) - 1;
+        let keeper = &meta[slot as usize].keeper;
+        let old = keeper.load(Relaxed) - 1;
+        keeper.store(order + 1, Relaxed);
         self.orders[usize::from(old)].unlink(meta, slot);
         push(&mut self.orders[usize::from(order)], meta);
         true
     }
 
     /// The frame at the front of `order`: the one that came there, or was moved there, longest ago.
-    pub fn front(&self, order: u8) -> Option<FrameRef<'_>> {
-        self.in_order(order).next()
+    #[inline]
+    pub fn front(&self, order: u16) -> Option<FrameRef<'_>> {
+        let links = self.orders.get(usize::from(order))?;
+        (links.head != NIL).then(|| self.frame_ref(links.head))
+    }
+
+    /// The frame at the back of `order`: the one that came there, or was moved there, last.
+    #[inline]
+    pub fn back(&self, order: u16) -> Option<FrameRef<'_>> {
+        let links = self.orders.get(usize::from(order))?;
+        (links.tail != NIL).then(|| self.frame_ref(links.tail))
     }
 
     /// The frames of `order` from the front.
-    pub fn in_order(&self, order: u8) -> impl Iterator<Item = FrameRef<'_>> {
+    pub fn in_order(&self, order: u16) -> impl Iterator<Item = FrameRef<'_>> {
         let meta = self.memory.meta();
         let first = self.orders.get(usize::from(order)).map_or(NIL, |links| links.head);
         core::iter::successors(slot_in(meta, first), move |&slot| slot_in(meta, meta[slot as usize].next.load(Relaxed)))
             .map(|slot| self.frame_ref(slot))
-    }
-
-    /// The frame after the one under `key` in its order.
-    pub fn after(&self, key: Key) -> Option<FrameRef<'_>> {
-        let meta = self.memory.meta();
-        let next = meta[self.slot_of(key)? as usize].next.load(Relaxed);
-        slot_in(meta, next).map(|slot| self.frame_ref(slot))
     }
 
     /// The frames of `file`, the newest first.
@@ -304,6 +408,7 @@ impl FrameMap {
     }
 
     /// The slot under `key`, and the record before it in its bucket.
+    #[inline]
     fn search(&self, bucket: usize, key: Key) -> Option<(Option<&'static FrameMeta>, u32)> {
         let meta = self.memory.meta();
         let mut before = None;
@@ -330,7 +435,7 @@ fn slot_in(meta: &[FrameMeta], slot: u32) -> Option<u32> {
 
 impl Drop for FrameMap {
     fn drop(&mut self) {
-        for order in 0..self.orders.len() as u8 {
+        for order in 0..self.orders.len() as u16 {
             while let Some(key) = self.front(order).map(|frame| frame.key()) {
                 self.remove(key);
             }
@@ -341,96 +446,5 @@ impl Drop for FrameMap {
 impl fmt::Debug for FrameMap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FrameMap({} frames of {} files)", self.len(), self.files.len())
-    }
-}
-
-/// A look at a frame in a map.
-#[derive(Clone, Copy)]
-pub struct FrameRef<'a> {
-    memory: &'static Memory,
-    slot: u32,
-    life: PhantomData<&'a FrameMap>,
-}
-
-impl<'a> FrameRef<'a> {
-    fn record(&self) -> &'static FrameMeta {
-        &self.memory.meta()[self.slot as usize]
-    }
-
-    /// The frame's number.
-    pub fn pfn(&self) -> Pfn {
-        self.memory.name(self.slot).pfn()
-    }
-
-    /// Its key.
-    pub fn key(&self) -> Key {
-        key_of(self.record())
-    }
-
-    /// The order that it is in.
-    pub fn order(&self) -> u8 {
-        self.record().list.load(Relaxed) - 1
-    }
-
-    /// The bits that belong to the map's user.
-    #[inline]
-    pub fn private(&self) -> u16 {
-        self.record().private.load(Relaxed)
-    }
-
-    /// Change those bits.
-    #[inline]
-    pub fn set_private(&self, bits: u16) {
-        self.record().private.store(bits, Relaxed);
-    }
-
-    /// Its bytes.
-    #[inline]
-    pub fn bytes(&self) -> &'a Page {
-        // SAFETY: the map owns the frame and is borrowed for `'a`, so nobody changes or frees it.
-        unsafe { self.memory.page(self.slot).as_ref() }
-    }
-}
-
-impl fmt::Debug for FrameRef<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} of {:?}", self.pfn(), self.key())
-    }
-}
-
-/// A frame in a map, to change its bytes.
-#[derive(Debug)]
-pub struct FrameMut<'a> {
-    memory: &'static Memory,
-    slot: u32,
-    life: PhantomData<&'a mut FrameMap>,
-}
-
-impl FrameMut<'_> {
-    /// The frame's number.
-    pub fn pfn(&self) -> Pfn {
-        self.memory.name(self.slot).pfn()
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> &Page {
-        // SAFETY: the map owns the frame and is borrowed uniquely for as long as this value lives.
-        unsafe { self.memory.page(self.slot).as_ref() }
-    }
-
-    /// Its bytes, to change.
-    pub fn bytes_mut(&mut self) -> &mut Page {
-        // SAFETY: as above, and this value is borrowed uniquely.
-        unsafe { self.memory.page(self.slot).as_mut() }
-    }
-
-    /// The bits that belong to the map's user.
-    pub fn private(&self) -> u16 {
-        self.memory.meta()[self.slot as usize].private.load(Relaxed)
-    }
-
-    /// Change those bits.
-    pub fn set_private(&mut self, bits: u16) {
-        self.memory.meta()[self.slot as usize].private.store(bits, Relaxed);
     }
 }

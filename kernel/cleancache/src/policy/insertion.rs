@@ -8,6 +8,11 @@
 //! Which is right shows in hits, so: stay with what finds something, change what does not. The old end gets more patience, because
 //! a loop must come round once before it can pay.
 
+use super::{Arrival, End, Entry, Keepsake, Place, Policy, Queues};
+use frames::Key;
+
+const ALL: u16 = 0;
+
 /// Stores for each frame after which the young end has to show hits.
 const YOUNG_PATIENCE: u64 = 2;
 /// The same for the old end.
@@ -17,20 +22,15 @@ const ENOUGH: u64 = 32;
 
 /// The choice, and how it is doing.
 #[derive(Debug, Default)]
-pub(crate) struct Insertion {
+pub struct Insertion {
     at_old_end: bool,
     stores: u64,
     hits: u64,
 }
 
 impl Insertion {
-    /// A page was found.
-    pub(crate) fn hit(&mut self) {
-        self.hits += 1;
-    }
-
     /// A page takes another's place, in pools of `frames` frames: whether it goes to the old end.
-    pub(crate) fn store(&mut self, frames: u64) -> bool {
+    fn store(&mut self, frames: u64) -> bool {
         self.stores += 1;
         let patience = if self.at_old_end { OLD_PATIENCE } else { YOUNG_PATIENCE };
         if self.stores > patience.saturating_mul(frames) {
@@ -38,6 +38,34 @@ impl Insertion {
             *self = Self { at_old_end: self.at_old_end ^ failed, stores: 1, hits: 0 };
         }
         self.at_old_end
+    }
+}
+
+impl Policy for Insertion {
+    fn name(&self) -> &'static str {
+        "insertion"
+    }
+
+    fn admit(&mut self, _: Key, _: Arrival, queues: &Queues<'_>, full: bool) -> Option<Place> {
+        let at_old_end = full && self.store(queues.frames() as u64);
+        Some(Place { queue: ALL, end: if at_old_end { End::Old } else { End::Young }, bits: 0 })
+    }
+
+    fn hit(&mut self, _: Entry, _: &Queues<'_>) -> Keepsake {
+        self.hits += 1;
+        Keepsake::default()
+    }
+
+    fn stay(&mut self, _: Entry, _: &Queues<'_>) -> Place {
+        Place { queue: ALL, end: End::Young, bits: 0 }
+    }
+
+    fn miss(&mut self, _: Key) -> Keepsake {
+        Keepsake::default()
+    }
+
+    fn victim(&mut self, queues: &mut Queues<'_>) -> Option<Entry> {
+        queues.front(ALL)
     }
 }
 
@@ -52,7 +80,7 @@ mod tests {
         let mut run = |stores: u64, hits_every: u64| {
             (1..=stores).fold((false, false), |(young, old), at| {
                 if at % hits_every == 0 {
-                    insertion.hit();
+                    insertion.hits += 1;
                 }
                 let at_old_end = insertion.store(100);
                 (young | !at_old_end, old | at_old_end)

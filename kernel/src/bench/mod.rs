@@ -4,13 +4,12 @@
 //! What is measured runs alone: one processor, no timer interrupt, everything warm. What has to be set up or taken down between
 //! two operations is outside the count.
 
-use alloc::sync::Arc;
+mod cleancache;
+
 use alloc::vec::Vec;
 use core::hint::black_box;
 
-use cache::PageCache;
-use cleancache::{Cleancache, Config, FileId, Interchange, PoolConfig, PoolId, Stored};
-use frames::{FRAME_SIZE, Frame, Pfn, Zones};
+use frames::{FRAME_SIZE, Zones};
 use fs::Error;
 use fs::filesystem::FileType;
 use fs::vfs::File;
@@ -32,6 +31,10 @@ struct Bench {
     run: fn(&mut Session<'_>) -> Outcome<Count>,
 }
 
+fn all() -> impl Iterator<Item = &'static Bench> {
+    BENCHES.iter().chain(&cleancache::BENCHES)
+}
+
 /// What came out: the cost of an operation is the quotient.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
@@ -50,22 +53,13 @@ impl Count {
     }
 }
 
-/// All of them.
-const BENCHES: [Bench; 10] = [
+/// All of them: these and those of [`cleancache`].
+const BENCHES: [Bench; 6] = [
     Bench {
         name: "cache-hit",
         about: "read 4 KiB of a file on disk that the page cache holds",
         usual: true,
         run: cache_hit,
-    },
-    Bench { name: "cleancache-store", about: "store a page", usual: true, run: cleancache_store },
-    Bench { name: "cleancache-restore", about: "restore a page", usual: true, run: cleancache_restore },
-    Bench { name: "cleancache-invalidate", about: "drop a page", usual: true, run: cleancache_invalidate },
-    Bench {
-        name: "cleancache-take-back",
-        about: "take a frame back with a page in it",
-        usual: true,
-        run: cleancache_take_back,
     },
     Bench { name: "tmpfs-write", about: "overwrite 4 KiB", usual: true, run: tmpfs_write },
     Bench { name: "tmpfs-append", about: "append 4 KiB", usual: true, run: tmpfs_append },
@@ -92,21 +86,21 @@ const SCRATCH_FILE: &[u8] = b"/tmp/.bench";
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "l")?;
     if args.has('l') {
-        for Bench { name, about, .. } in &BENCHES {
-            session.out.print(format_args!("{name:22} {about}\n"));
+        for Bench { name, about, .. } in all() {
+            session.out.print(format_args!("{name:28} {about}\n"));
         }
         return Ok(());
     }
-    session.out.print(format_args!("{:22} {:>16} {:>12}\n", "", "per operation", "operations"));
+    session.out.print(format_args!("{:28} {:>16} {:>12}\n", "", "per operation", "operations"));
     let usual: Vec<&[u8]>;
     let names = if args.operands.is_empty() {
-        usual = BENCHES.iter().filter(|bench| bench.usual).map(|bench| bench.name.as_bytes()).collect();
+        usual = all().filter(|bench| bench.usual).map(|bench| bench.name.as_bytes()).collect();
         &usual
     } else {
         &args.operands
     };
     session.each(names, |session, name| {
-        let bench = BENCHES.iter().find(|bench| bench.name.as_bytes() == name);
+        let bench = all().find(|bench| bench.name.as_bytes() == name);
         let bench = bench.ok_or_else(|| Failure::other(name, "no such measurement (`bench -l` lists them)"))?;
         let count = (bench.run)(session)?;
         report(session, bench.name, count);
@@ -117,7 +111,7 @@ pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
 fn report(session: &mut Session<'_>, name: &str, count: Count) {
     let Count { ticks, operations } = count;
     let tenths = ticks.saturating_mul(10) / operations.max(1);
-    session.out.print(format_args!("{name:22} {:>14}.{} {operations:>12}\n", tenths / 10, tenths % 10));
+    session.out.print(format_args!("{name:28} {:>14}.{} {operations:>12}\n", tenths / 10, tenths % 10));
     session.out.flush();
     console::event(event::BENCH, |bench| {
         bench.field("name", name).field("instructions", ticks).field("ops", operations)
@@ -144,122 +138,6 @@ fn file_of_a_page(session: &Session<'_>, root: &[u8]) -> Outcome<(Vec<u8>, File)
         }
     }
     Err(Failure::other(root, "there is no file of 4 KiB or more"))
-}
-
-/// A cleancache of its own, with frames of its own, so that nothing of the real one is lost.
-struct Stand {
-    cleancache: Cleancache,
-    pool: PoolId,
-    file: FileId,
-    donated: Vec<Pfn>,
-    /// The page that goes in and out.
-    page: Option<Frame>,
-}
-
-impl Stand {
-    fn new(session: &Session<'_>) -> Outcome<Self> {
-        let no_memory = |_| Failure::File { path: b"cleancache".to_vec(), error: Error::NoMemory };
-        let cache: &Arc<PageCache> = &session.system.cache;
-        let cleancache = Cleancache::new(session.system.memory, Config::default());
-        let pool = cleancache.register_pool(PoolConfig {
-            name: "bench".into(),
-            interchange: Interchange::Fixed,
-            scrub: false,
-        });
-        let mut donated = Vec::with_capacity(BATCH);
-        for _ in 0..BATCH {
-            let frame = cache.allocate(Zones::Ephemeral).map_err(no_memory)?;
-            donated.push(frame.pfn());
-            donate(&cleancache, pool, frame)?;
-        }
-        let filesystem = cleancache.add_fs("bench");
-        let file = cleancache.add_file(filesystem).map_err(|error| Failure::other("cleancache", error))?;
-        let mut page = cache.allocate(Zones::Ephemeral).map_err(no_memory)?;
-        page.zero();
-        Ok(Self { cleancache, pool, file, donated, page: Some(page) })
-    }
-
-    /// Stores pages `0..BATCH`.
-    fn store(&mut self) -> Outcome {
-        for index in 0..BATCH as u32 {
-            let Some(page) = self.page.take() else { break };
-            let (stored, page) = self.cleancache.store(self.file, index, page, true);
-            self.page = Some(page);
-            if stored != Stored::Inserted {
-                return Err(Failure::other("cleancache", format_args!("page {index}: {stored:?}")));
-            }
-        }
-        Ok(())
-    }
-
-    /// Restores pages `0..BATCH`.
-    fn restore(&mut self) -> Outcome {
-        let Some(page) = &mut self.page else { return Ok(()) };
-        for index in 0..BATCH as u32 {
-            if !self.cleancache.restore(self.file, index, page) {
-                return Err(Failure::other("cleancache", format_args!("page {index} is lost")));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn donate(cleancache: &Cleancache, pool: PoolId, frame: Frame) -> Outcome {
-    cleancache.donate(pool, frame).map_err(|(error, _)| Failure::other("cleancache", error))
-}
-
-/// Measures batches of pages that are stored and then leave again; `operation` adds to the count what it wants counted.
-fn with_stored_pages(
-    session: &mut Session<'_>,
-    mut operation: impl FnMut(&mut Stand, &mut Count) -> Outcome,
-) -> Outcome<Count> {
-    let mut stand = Stand::new(session)?;
-    stand.store()?;
-    stand.restore()?;
-    let mut count = Count::default();
-    for _ in 0..OPERATIONS / BATCH {
-        session.check()?;
-        operation(&mut stand, &mut count)?;
-    }
-    Ok(count)
-}
-
-fn cleancache_store(session: &mut Session<'_>) -> Outcome<Count> {
-    with_stored_pages(session, |stand, count| {
-        count.add(BATCH, || stand.store())?;
-        stand.restore()
-    })
-}
-
-fn cleancache_restore(session: &mut Session<'_>) -> Outcome<Count> {
-    with_stored_pages(session, |stand, count| {
-        stand.store()?;
-        count.add(BATCH, || stand.restore())
-    })
-}
-
-fn cleancache_invalidate(session: &mut Session<'_>) -> Outcome<Count> {
-    with_stored_pages(session, |stand, count| {
-        stand.store()?;
-        let Stand { cleancache, file, .. } = stand;
-        count.add(BATCH, || (0..BATCH as u32).for_each(|index| cleancache.invalidate(*file, index)));
-        Ok(())
-    })
-}
-
-fn cleancache_take_back(session: &mut Session<'_>) -> Outcome<Count> {
-    let mut taken = Vec::with_capacity(BATCH);
-    with_stored_pages(session, |stand, count| {
-        stand.store()?;
-        let Stand { cleancache, pool, donated, .. } = stand;
-        count.add(BATCH, || {
-            taken.extend(donated.iter().filter_map(|&pfn| cleancache.take_back(*pool, pfn).ok()));
-        });
-        if taken.len() < BATCH {
-            return Err(Failure::other("cleancache", "a donated frame was not given back"));
-        }
-        taken.drain(..).try_for_each(|frame| donate(cleancache, *pool, frame))
-    })
 }
 
 /// Measures something with a fresh file of one page in the tmpfs.

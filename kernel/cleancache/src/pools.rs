@@ -1,0 +1,162 @@
+//! All pools: which has a free frame, and whose turn it is to give one up.
+
+use crate::names::PoolId;
+use crate::pool::Pool;
+use alloc::vec::Vec;
+use frames::Frame;
+
+/// In how many parts a round of turns goes through a pool.
+const TURNS: u64 = 8;
+
+/// A pool that a frame may come back to.
+pub(crate) struct Open<'a> {
+    pub(crate) pool: &'a mut Pool,
+    pub(crate) slot: u32,
+    with_free: &'a mut Vec<u32>,
+}
+
+impl Open<'_> {
+    /// Put a frame that holds nothing on the pool's list.
+    #[inline(always)]
+    pub(crate) fn release(&mut self, frame: Frame) {
+        self.pool.free.push_front(frame);
+        if !self.pool.stacked {
+            self.pool.stacked = true;
+            self.with_free.push(self.slot);
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Pools {
+    /// One after the other, since every operation looks here. They are few; that there is memory for one more is for whoever
+    /// registers it to see.
+    places: Vec<PoolPlace>,
+    /// Places of pools that may have a free frame, so that a store need not look through all of them.
+    with_free: Vec<u32>,
+    /// The pool whose turn it is, and for how many evictions more.
+    turn: u32,
+    left: u64,
+}
+
+#[derive(Debug)]
+struct PoolPlace {
+    serial: u32,
+    pool: Option<Pool>,
+}
+
+impl PoolPlace {
+    #[inline]
+    fn is_used_up(&self) -> bool {
+        self.pool.as_ref().is_none_or(|pool| pool.free.is_empty())
+    }
+}
+
+impl Pools {
+    pub(crate) fn new() -> Self {
+        Self { places: Vec::new(), with_free: Vec::new(), turn: 0, left: 0 }
+    }
+
+    /// `None` when there is no memory for another pool.
+    pub(crate) fn insert(&mut self, pool: Pool) -> Option<PoolId> {
+        let slot = self.places.iter().position(|place| place.pool.is_none()).unwrap_or(self.places.len());
+        if slot == self.places.len() {
+            self.places.try_reserve(1).ok()?;
+            self.places.push(PoolPlace { serial: 0, pool: None });
+        }
+        // Each pool stands on the stack once at most, so it never has to grow later.
+        self.with_free.try_reserve(self.places.len() - self.with_free.len()).ok()?;
+        let place = self.places.get_mut(slot)?;
+        place.pool = Some(pool);
+        Some(PoolId::from((slot as u32, place.serial)))
+    }
+
+    pub(crate) fn remove(&mut self, id: PoolId) -> Option<Pool> {
+        let place = self.places.get_mut(id.slot() as usize).filter(|place| place.serial == id.serial())?;
+        let pool = place.pool.take()?;
+        place.serial = place.serial.wrapping_add(1);
+        self.with_free.retain(|&slot| slot != id.slot());
+        Some(pool)
+    }
+
+    #[inline]
+    pub(crate) fn get_mut(&mut self, id: PoolId) -> Option<&mut Pool> {
+        self.places.get_mut(id.slot() as usize).filter(|place| place.serial == id.serial())?.pool.as_mut()
+    }
+
+    /// The pool at a place.
+    #[inline]
+    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut Pool> {
+        self.places.get_mut(slot as usize)?.pool.as_mut()
+    }
+
+    /// Frames of the pool at a place.
+    #[inline]
+    pub(crate) fn donated(&self, slot: u32) -> u64 {
+        self.places.get(slot as usize).and_then(|place| place.pool.as_ref()).map_or(0, |pool| pool.donated)
+    }
+
+    /// Every pool, with its place.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Pool)> {
+        self.places.iter().zip(0..).filter_map(|(place, slot)| Some((slot, place.pool.as_ref()?)))
+    }
+
+    /// A pool that has a free frame.
+    #[inline]
+    pub(crate) fn with_free(&mut self) -> Option<Open<'_>> {
+        let mut slot = *self.with_free.last()?;
+        if self.places.get(slot as usize).is_none_or(PoolPlace::is_used_up) {
+            slot = self.next_with_free()?;
+        }
+        self.open(slot)
+    }
+
+    /// The topmost of the stack has none any more: take it off, and those below that have none either.
+    #[cold]
+    fn next_with_free(&mut self) -> Option<u32> {
+        while let Some(&slot) = self.with_free.last() {
+            match self.at_mut(slot) {
+                Some(pool) if !pool.free.is_empty() => return Some(slot),
+                Some(pool) => pool.stacked = false,
+                None => {}
+            }
+            self.with_free.pop();
+        }
+        None
+    }
+
+    /// The pool that is to give up a page now; `None` when none has a frame. Pools take turns in proportion to their frames, so that
+    /// a page stays about as long in one as in another.
+    #[inline]
+    pub(crate) fn turn(&mut self) -> Option<Open<'_>> {
+        if self.left == 0 || self.donated(self.turn) == 0 {
+            self.pass_turn();
+        }
+        self.left = self.left.checked_sub(1)?;
+        self.open(self.turn)
+    }
+
+    /// The turn goes to the next pool that has frames.
+    #[cold]
+    fn pass_turn(&mut self) {
+        let here = self.turn;
+        let after = |slot: u32| (slot <= here, slot);
+        let lent = self.iter().filter(|(_, pool)| pool.donated > 0);
+        let next = lent.map(|(slot, pool)| (slot, pool.donated)).min_by_key(|&(slot, _)| after(slot));
+        (self.turn, self.left) = next.map_or((here, 0), |(slot, donated)| (slot, donated / TURNS + 1));
+    }
+
+    /// The pool at a place, with the way to put frames on its list.
+    #[inline]
+    pub(crate) fn open(&mut self, slot: u32) -> Option<Open<'_>> {
+        let Self { places, with_free, .. } = self;
+        places.get_mut(slot as usize)?.pool.as_mut().map(|pool| Open { pool, slot, with_free })
+    }
+
+    /// Put a frame that holds nothing on its pool's list.
+    pub(crate) fn release(&mut self, slot: u32, frame: Frame) {
+        if let Some(mut pool) = self.open(slot) {
+            pool.release(frame);
+        }
+    }
+}

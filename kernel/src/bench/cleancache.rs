@@ -1,0 +1,283 @@
+//! What cleancache costs: a cache of its own is measured, with frames of its own, so that nothing of the real one is lost.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use cache::PageCache;
+use cleancache::{Arrival, Cleancache, Config, FileId, Kind, Offer, PoolConfig, PoolId, Stored};
+use frames::{Frame, Pfn, Zones};
+use fs::Error;
+
+use super::{BATCH, Bench, Count, OPERATIONS};
+use crate::arch::tsc;
+use crate::shell::{Failure, Outcome, Session};
+
+const FEW: usize = BATCH;
+const MANY: usize = 1_000_000;
+
+/// What a store meets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Meets {
+    /// A free frame.
+    Room,
+    /// Another page in each.
+    Pages,
+}
+
+/// All of them. The large ones want a machine with 6 GiB.
+pub const BENCHES: [Bench; 16] = [
+    Bench {
+        name: "cleancache-store",
+        about: "store a page by copying",
+        usual: true,
+        run: |session| store(session, Kind::Fixed, Meets::Room, FEW),
+    },
+    Bench {
+        name: "cleancache-restore",
+        about: "restore a page by copying",
+        usual: true,
+        run: |session| restore(session, Kind::Fixed, FEW),
+    },
+    Bench {
+        name: "cleancache-store-full",
+        about: "store a page by copying, in the place of another",
+        usual: true,
+        run: |session| store(session, Kind::Fixed, Meets::Pages, FEW),
+    },
+    Bench {
+        name: "cleancache-store-x",
+        about: "store a page by exchange",
+        usual: true,
+        run: |session| store(session, Kind::Exchangeable, Meets::Room, FEW),
+    },
+    Bench {
+        name: "cleancache-restore-x",
+        about: "restore a page by exchange",
+        usual: true,
+        run: |session| restore(session, Kind::Exchangeable, FEW),
+    },
+    Bench {
+        name: "cleancache-store-full-x",
+        about: "store a page by exchange, in the place of another",
+        usual: true,
+        run: |session| store(session, Kind::Exchangeable, Meets::Pages, FEW),
+    },
+    Bench { name: "cleancache-invalidate", about: "drop a page", usual: true, run: |session| invalidate(session, FEW) },
+    Bench {
+        name: "cleancache-miss",
+        about: "look for a page that is not there",
+        usual: true,
+        run: |session| miss(session, FEW),
+    },
+    Bench {
+        name: "cleancache-take-back",
+        about: "take a frame back with a page in it",
+        usual: true,
+        run: |session| take_back(session, FEW).map(|(count, _)| count),
+    },
+    Bench {
+        name: "cleancache-take-back-worst",
+        about: "the longest of these",
+        usual: true,
+        run: |session| take_back(session, FEW).map(|(_, worst)| worst),
+    },
+    Bench {
+        name: "large-store-x",
+        about: "cleancache-store-full-x with 1,000,000 pages",
+        usual: false,
+        run: |session| store(session, Kind::Exchangeable, Meets::Pages, MANY),
+    },
+    Bench {
+        name: "large-restore-x",
+        about: "cleancache-restore-x with 1,000,000 pages",
+        usual: false,
+        run: |session| restore(session, Kind::Exchangeable, MANY),
+    },
+    Bench {
+        name: "large-invalidate",
+        about: "cleancache-invalidate with 1,000,000 pages",
+        usual: false,
+        run: |session| invalidate(session, MANY),
+    },
+    Bench {
+        name: "large-miss",
+        about: "cleancache-miss with 1,000,000 pages",
+        usual: false,
+        run: |session| miss(session, MANY),
+    },
+    Bench {
+        name: "large-take-back",
+        about: "cleancache-take-back with 1,000,000 pages",
+        usual: false,
+        run: |session| take_back(session, MANY).map(|(count, _)| count),
+    },
+    Bench {
+        name: "large-take-back-worst",
+        about: "cleancache-take-back-worst with 1,000,000 pages",
+        usual: false,
+        run: |session| take_back(session, MANY).map(|(_, worst)| worst),
+    },
+];
+
+/// A cache with a file and a pool of some frames, and a page that goes in and out.
+struct Stand {
+    cleancache: Cleancache,
+    pool: PoolId,
+    file: FileId,
+    pages: u32,
+    donated: Vec<Pfn>,
+    page: Option<Frame>,
+}
+
+impl Stand {
+    fn new(session: &Session<'_>, kind: Kind, pages: usize) -> Outcome<Self> {
+        let no_memory = || Failure::File { path: b"cleancache".to_vec(), error: Error::NoMemory };
+        let cache: &Arc<PageCache> = &session.system.cache;
+        let config = Config { capacity: pages, clock: tsc::now, ..Config::default() };
+        let cleancache = Cleancache::new(session.system.memory, config);
+        let pool = PoolConfig { name: "bench".into(), kind, scrub: false };
+        let pool = cleancache.register_pool(pool).ok_or_else(no_memory)?;
+        // Frames that can be exchanged lie outside the scratch area.
+        let frame = || cache.allocate(Zones::Preservable).map_err(|_| no_memory());
+        let mut donated = Vec::new();
+        donated.try_reserve_exact(OPERATIONS.min(pages)).map_err(|_| no_memory())?;
+        for _ in 0..pages {
+            let frame = frame()?;
+            if donated.len() < donated.capacity() {
+                donated.push(frame.pfn());
+            }
+            donate(&cleancache, pool, frame)?;
+        }
+        let filesystem = cleancache.add_fs("bench");
+        let file = cleancache.add_file(filesystem).map_err(|error| Failure::other("cleancache", error))?;
+        let mut page = frame()?;
+        page.zero();
+        Ok(Self { cleancache, pool, file, pages: pages as u32, donated, page: Some(page) })
+    }
+
+    /// Stores pages, each of them a new one.
+    fn store(&mut self, pages: impl Iterator<Item = u32>) -> Outcome {
+        for index in pages {
+            let Some(page) = self.page.take() else { break };
+            let arrival = Arrival { workingset: true, ..Arrival::default() };
+            let offer = Offer { file: self.file, index, frame: page, arrival };
+            let (stored, page) = self.cleancache.store(offer);
+            self.page = Some(page);
+            if stored != Stored::Inserted {
+                return Err(Failure::other("cleancache", format_args!("page {index}: {stored:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores pages, which are there.
+    fn restore(&mut self, pages: impl Iterator<Item = u32>) -> Outcome {
+        let Some(page) = &mut self.page else { return Ok(()) };
+        for index in pages {
+            if !self.cleancache.restore(self.file, index, page) {
+                return Err(Failure::other("cleancache", format_args!("page {index} is lost")));
+            }
+        }
+        Ok(())
+    }
+
+    fn invalidate(&self, pages: impl Iterator<Item = u32>) {
+        pages.for_each(|index| self.cleancache.invalidate(self.file, index));
+    }
+}
+
+fn donate(cleancache: &Cleancache, pool: PoolId, frame: Frame) -> Outcome {
+    cleancache.donate(pool, frame).map_err(|(error, _)| Failure::other("cleancache", error))
+}
+
+/// Measures operations on full pools, batch by batch. `operation` is given the first page of its batch; it adds to the count what
+/// it wants counted, and leaves the pools as it found them.
+fn measure(
+    session: &mut Session<'_>,
+    kind: Kind,
+    pages: usize,
+    mut operation: impl FnMut(&mut Stand, u32, &mut Count) -> Outcome,
+) -> Outcome<Count> {
+    let mut stand = Stand::new(session, kind, pages)?;
+    stand.store(0..stand.pages)?;
+    // Once for nothing, to have everything warm.
+    operation(&mut stand, 0, &mut Count::default())?;
+    let mut count = Count::default();
+    for batch in 0..OPERATIONS / BATCH {
+        session.check()?;
+        let first = batch * (pages / (OPERATIONS / BATCH)) % (pages - BATCH + 1);
+        operation(&mut stand, first as u32, &mut count)?;
+    }
+    Ok(count)
+}
+
+fn batch(first: u32) -> core::ops::Range<u32> {
+    first..first + BATCH as u32
+}
+
+fn store(session: &mut Session<'_>, kind: Kind, meets: Meets, pages: usize) -> Outcome<Count> {
+    let mut next = pages as u32;
+    measure(session, kind, pages, |stand, first, count| match meets {
+        Meets::Room => {
+            stand.invalidate(batch(first));
+            count.add(BATCH, || stand.store(batch(first)))
+        }
+        Meets::Pages => {
+            let new = batch(next);
+            next = new.end;
+            count.add(BATCH, || stand.store(new))
+        }
+    })
+}
+
+fn restore(session: &mut Session<'_>, kind: Kind, pages: usize) -> Outcome<Count> {
+    measure(session, kind, pages, |stand, first, count| {
+        count.add(BATCH, || stand.restore(batch(first)))?;
+        stand.store(batch(first))
+    })
+}
+
+fn invalidate(session: &mut Session<'_>, pages: usize) -> Outcome<Count> {
+    measure(session, Kind::Exchangeable, pages, |stand, first, count| {
+        count.add(BATCH, || stand.invalidate(batch(first)));
+        stand.store(batch(first))
+    })
+}
+
+fn miss(session: &mut Session<'_>, pages: usize) -> Outcome<Count> {
+    measure(session, Kind::Exchangeable, pages, |stand, first, count| {
+        let absent = first + stand.pages;
+        let Some(page) = &mut stand.page else { return Ok(()) };
+        let found = count
+            .add(BATCH, || batch(absent).filter(|&index| stand.cleancache.restore(stand.file, index, page)).count());
+        if found > 0 { Err(Failure::other("cleancache", "a page that was never stored was found")) } else { Ok(()) }
+    })
+}
+
+/// Frames with a page in them are taken back: all of them together, and the one that took longest.
+fn take_back(session: &mut Session<'_>, pages: usize) -> Outcome<(Count, Count)> {
+    let mut stand = Stand::new(session, Kind::Fixed, pages)?;
+    let mut worst = Count { ticks: 0, operations: 1 };
+    let mut count = Count::default();
+    for round in 0..=OPERATIONS / stand.donated.len() {
+        session.check()?;
+        stand.store(0..stand.pages)?;
+        let mut taken = Vec::with_capacity(stand.donated.len());
+        for &pfn in &stand.donated {
+            let mut one = Count::default();
+            taken.extend(one.add(1, || stand.cleancache.take_back(stand.pool, pfn)));
+            // The first round is for nothing, to have everything warm.
+            if round > 0 {
+                count.ticks += one.ticks;
+                count.operations += 1;
+                worst.ticks = worst.ticks.max(one.ticks);
+            }
+        }
+        if taken.len() < stand.donated.len() {
+            return Err(Failure::other("cleancache", "a donated frame was not given back"));
+        }
+        taken.into_iter().try_for_each(|frame| donate(&stand.cleancache, stand.pool, frame))?;
+        stand.cleancache.clear();
+    }
+    Ok((count, worst))
+}
