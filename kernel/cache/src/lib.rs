@@ -28,13 +28,14 @@ pub use backing::{Backing, FillError};
 pub use cleancache::{Cleancache, FileId, FsId, StaleId};
 pub use pages::Stats;
 pub use read_ahead::ReadAhead;
-pub use reclaim::{DropWhat, OutOfMemory};
+pub use reclaim::{DropWhat, OutOfMemory, Relief};
 
 use alloc::sync::Arc;
 use core::fmt;
 use files::Files;
 use frames::{Lock, Memory, Rank};
 use pages::Pages;
+use spin::Once;
 
 /// The cache.
 pub struct PageCache {
@@ -42,6 +43,7 @@ pub struct PageCache {
     cleancache: Arc<Cleancache>,
     /// The most pages that one miss reads from disk.
     window: u32,
+    relief: Once<Relief>,
     state: Lock<State>,
 }
 
@@ -59,7 +61,7 @@ impl PageCache {
         // 128 KiB at a time, and less where that would be much of memory.
         let window = (frames / 64).clamp(4, 32) as u32;
         let state = State { pages: Pages::new(memory, frames), files: Files::new() };
-        Arc::new(Self { memory, cleancache, window, state: Lock::new(Rank::PageCache, state) })
+        Arc::new(Self { memory, cleancache, window, relief: Once::new(), state: Lock::new(Rank::PageCache, state) })
     }
 
     /// The cleancache behind this cache.

@@ -3,12 +3,16 @@
 use crate::files::Files;
 use crate::pages::Victim;
 use crate::{PageCache, State};
+use alloc::boxed::Box;
 use cleancache::Offer;
 use core::fmt;
 use frames::{Frame, FrameRef, FrameRun, Zone, Zones};
 
 /// Evictions in one hold of the lock.
 const BATCH: usize = 32;
+
+/// Makes frames free that were lent: see [`PageCache::on_shortage`].
+pub type Relief = Box<dyn Fn(usize) -> usize + Send + Sync>;
 
 /// No frame could be had, even by evicting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,11 +55,24 @@ impl PageCache {
         let free = self.memory.free_frames(zones);
         if free <= marks.low {
             self.reclaim_in(zones, (marks.high - free.min(marks.high)) as usize);
-            if self.memory.free_frames(zones) <= marks.min {
+            if self.memory.free_frames(zones) <= marks.min && !self.relieved(zones, marks.high) {
                 return Err(OutOfMemory);
             }
         }
         self.memory.allocate(zones).ok_or(OutOfMemory)
+    }
+
+    /// Nothing is left to evict: whether whoever lent frames gave some back to be ours.
+    #[cold]
+    fn relieved(&self, zones: Zones, want: u32) -> bool {
+        let Some(relief) = self.relief.get() else { return false };
+        relief(want as usize) > 0 && self.memory.free_frames(zones) > self.memory.watermarks().min
+    }
+
+    /// Who is asked for frames when nothing is left to evict. It is told how many are wanted, answers how many became free, and
+    /// is called without a lock of the cache held. The first one stays.
+    pub fn on_shortage(&self, relief: Relief) {
+        self.relief.call_once(|| relief);
     }
 
     /// 2^`order` consecutive frames. Evicting frees frames here and there, so a large order may fail with much memory
