@@ -211,9 +211,12 @@ impl Cleancache {
         while taken.len() < most {
             let mut state = self.state.lock();
             for _ in 0..TAKE_BATCH.min(most - taken.len()) {
-                match state.take_any(pool)? {
-                    Some(frame) => taken.push_back(frame),
-                    None => return Ok(taken),
+                match state.take_any(pool) {
+                    Ok(Some(frame)) => taken.push_back(frame),
+                    Ok(None) => return Ok(taken),
+                    // Closed since the last hold of the lock: what came out until then is the donor's all the same.
+                    Err(_) if !taken.is_empty() => return Ok(taken),
+                    Err(error) => return Err(error),
                 }
             }
         }

@@ -31,6 +31,7 @@ mod map;
 mod memory;
 mod meta;
 mod run;
+mod sync;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};
 pub use annex::AnnexError;
