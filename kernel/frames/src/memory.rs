@@ -368,6 +368,13 @@ impl Memory {
         self.zone_of_slot(self.slot(pfn))
     }
 
+    /// Whether a frame of this machine is ordinary memory: its own, and outside the scratch area.
+    #[inline]
+    pub fn is_ordinary(&self, frame: &Frame) -> bool {
+        let slot = frame.slot();
+        !self.scratch_area.contains(&slot) && slot < self.span
+    }
+
     /// One frame, its bytes unspecified; `None` when there is none in these zones.
     pub fn allocate(&'static self, zones: Zones) -> Option<Frame> {
         let slot = self.take(zones, 0)?;

@@ -71,7 +71,7 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0 };
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_front(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         this.prev.store(NIL, Relaxed);
@@ -84,7 +84,7 @@ impl Links {
         self.len += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         this.next.store(NIL, Relaxed);
@@ -98,7 +98,7 @@ impl Links {
     }
 
     /// Take `slot`, which is on this list, off it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         let (next, prev) = (this.next.load(Relaxed), this.prev.load(Relaxed));
