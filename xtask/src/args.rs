@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::machine::{Board, Donation};
-use crate::size::Size;
+use crate::donation::Donation;
+use crate::machine::Board;
+use crate::size::{Amount, Size};
 
 /// Build, run and test Holdover.
 #[derive(Parser, Debug)]
@@ -35,8 +36,37 @@ pub enum Verb {
     Test(Test),
     /// Measure in counted instructions, and print a table
     Bench(Bench),
+    /// Tell the QEMU of the guest that `run` started last to give or take memory
+    Qmp(Qmp),
     /// Check formatting and lints, for host and guest
     Lint,
+}
+
+/// What `qmp` does.
+#[derive(Args, Debug)]
+pub struct Qmp {
+    #[command(subcommand)]
+    pub request: Request,
+}
+
+/// A wish to a running QEMU.
+#[derive(Subcommand, Debug)]
+pub enum Request {
+    /// Set how much the host takes back of what the balloon leaves to the guest: 0 gives all of it to the guest
+    Balloon {
+        /// What the host wants to have
+        size: Amount,
+    },
+    /// Set how much virtio-mem should have plugged; the rest of it goes back to the host
+    Mem {
+        /// What the guest should have
+        size: Amount,
+    },
+    /// Print what the guest reports by the balloon's statistics queue
+    Stats,
+    /// Anything else is one command in JSON, such as '{"execute":"query-status"}'
+    #[command(external_subcommand)]
+    Raw(Vec<String>),
 }
 
 /// How the guest is compiled.
@@ -125,7 +155,8 @@ pub struct MachineFlags {
     /// Memory that the kernel may call its own [default: 64M; demo: 32M]
     #[arg(long, value_name = "SIZE")]
     pub mem: Option<Size>,
-    /// Memory donated on top of that, as KIND=SIZE; may be given several times [default: carveout=16M]
+    /// Memory donated on top of that, as KIND=SIZE, several with commas between; KIND is carveout, balloon, mem
+    /// or ivshmem [default: carveout=16M]
     #[arg(long, value_name = "KIND=SIZE", value_delimiter = ',')]
     pub donate: Vec<Donation>,
     /// Accelerator

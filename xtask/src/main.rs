@@ -1,15 +1,16 @@
 //! `cargo xtask`: everything a person types to work on Holdover.
 //!
-//! The verbs are in [`run`], [`test`], [`bench`], [`lint`] and here; [`workshop`] gathers what
+//! The verbs are in [`run`], [`test`], [`bench`], [`steer`], [`lint`] and here; [`workshop`] gathers what
 //! they need to start guests: a [`toolchain`], a [`build`], tools of the [`host`]. A [`machine`]
 //! describes a guest, a [`session`] is one that runs, and [`guest`] speaks the serial protocol with
-//! it. [`image`] and [`tree`] make disks.
+//! it. [`qmp`] speaks with its QEMU; [`image`] and [`tree`] make disks.
 #![forbid(unsafe_code)]
 
 mod args;
 mod bench;
 mod build;
 mod commands;
+mod donation;
 mod guest;
 mod host;
 mod image;
@@ -18,10 +19,12 @@ mod machine;
 mod outcome;
 mod pattern;
 mod places;
+mod qmp;
 mod run;
 mod scenario;
 mod session;
 mod size;
+mod steer;
 mod strip;
 mod symbolise;
 mod test;
@@ -75,6 +78,7 @@ fn act(cli: &Cli) -> Result<Exit> {
         }
         Verb::Test(args) => return test::test(places, install, args),
         Verb::Bench(args) => return bench::bench(places, install, args),
+        Verb::Qmp(args) => steer::steer(&places, &args.request)?,
         Verb::Lint => lint::lint(&places, install)?,
     }
     Ok(Exit::Success)

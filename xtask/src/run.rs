@@ -19,9 +19,8 @@ use crate::outcome::{Ending, Exit};
 use crate::places::WorkDir;
 use crate::session::Session;
 use crate::size::Size;
-use crate::symbolise;
 use crate::workshop::{MEMORY, Workshop};
-use crate::{image, tree};
+use crate::{image, steer, symbolise, tree};
 
 /// The demo's memory and tree: small enough to be quick, the tree larger than memory and what is
 /// donated together.
@@ -47,9 +46,10 @@ pub fn run(workshop: &Workshop, args: &Run) -> Result<Exit> {
     let machine = Machine {
         disk: disk(workshop, &work, args.disk.as_deref())?,
         debugger: args.gdb,
-        ..workshop.machine_for(&args.machine, MEMORY)?
+        ..workshop.machine_for(&args.machine, MEMORY, &work)?
     };
     let patience = patience(workshop, &args.machine, args.gdb);
+    steer::remember(&workshop.places, &work)?;
     converse(workshop, &machine, &mut commands, patience)
 }
 
@@ -71,7 +71,7 @@ fn tell_story(workshop: &Workshop, flags: &MachineFlags, disk: Option<&Path>) ->
             image
         }
     };
-    let machine = Machine { disk: Workshop::disk(image), ..workshop.machine_for(flags, DEMO_MEMORY)? };
+    let machine = Machine { disk: Workshop::disk(image), ..workshop.machine_for(flags, DEMO_MEMORY, &work)? };
     let mut commands = ["demo".to_owned()].into_iter().map(Ok);
     converse(workshop, &machine, &mut commands, flags.timeout)
 }
@@ -119,7 +119,7 @@ fn converse(
     patience: Duration,
 ) -> Result<Exit> {
     let log = workshop.places.log("run")?;
-    let session = Session::start(machine.command(), &log)?;
+    let session = Session::start(machine.command()?, &log)?;
     let mut streams = Streams { broken: None };
     let mut failed = false;
     let ending = match Guest::boot(session, &mut streams, Limit::new(patience)) {
@@ -162,14 +162,15 @@ fn interactive(workshop: &Workshop, args: &Run) -> Result<Exit> {
     let machine = Machine {
         disk: disk(workshop, &work, args.disk.as_deref())?,
         debugger: args.gdb,
-        ..workshop.machine_for(&args.machine, MEMORY)?
+        ..workshop.machine_for(&args.machine, MEMORY, &work)?
     };
     let machine = Machine { console: Console::Terminal(log.clone()), ..machine };
     if args.gdb {
         patience(workshop, &args.machine, true);
     }
+    steer::remember(&workshop.places, &work)?;
     eprintln!("'help' lists the commands, 'poweroff' ends, Ctrl-A x ends at once");
-    let status = machine.command().status().with_context(|| format!("cannot start {:?}", machine.qemu))?;
+    let status = machine.command()?.status().with_context(|| format!("cannot start {:?}", machine.qemu))?;
     match status.code().and_then(exit::Exit::from_qemu_status) {
         Some(exit::Exit::Clean) => Ok(Exit::Success),
         Some(exit::Exit::Panic) => {

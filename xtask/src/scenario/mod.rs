@@ -16,7 +16,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::machine::{Board, Donation};
+use crate::donation::Donation;
+use crate::machine::Board;
 use crate::outcome::Ending;
 use crate::size::Size;
 use disk::DiskKind;

@@ -28,10 +28,10 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
         donations: scenario.donate.clone(),
         processors: scenario.processors,
         disk: prepared.disk.clone(),
-        ..workshop.machine()
+        ..workshop.machine_in(&work)
     };
     let log = workshop.places.log(&scenario.name)?;
-    let session = Session::start(machine.command(), &log)?;
+    let session = Session::start(machine.command()?, &log)?;
     let limit = Limit::new(Duration::from_secs(scenario.timeout.into()));
     let mut said = Record::default();
     let ending = match Guest::boot(session, &mut said, limit) {
