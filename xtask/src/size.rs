@@ -29,8 +29,16 @@ impl Size {
 
 /// A number of bytes that may also be none: what a host wants to have back, for one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(try_from = "Written")]
 pub struct Amount(u64);
+
+/// An amount as a file may have it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bytes(u64),
+    Text(String),
+}
 
 impl Amount {
     /// In bytes.
@@ -56,11 +64,14 @@ impl From<Size> for Amount {
     }
 }
 
-impl TryFrom<String> for Amount {
+impl TryFrom<Written> for Amount {
     type Error = SizeError;
 
-    fn try_from(text: String) -> Result<Self, SizeError> {
-        text.parse()
+    fn try_from(written: Written) -> Result<Self, SizeError> {
+        match written {
+            Written::Bytes(bytes) => Ok(Amount(bytes)),
+            Written::Text(text) => text.parse(),
+        }
     }
 }
 

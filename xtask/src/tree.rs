@@ -28,7 +28,7 @@ impl Random {
     }
 
     /// A number below `end`, which is above 0.
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
