@@ -30,7 +30,7 @@ pub enum Verb {
     Build(Build),
     /// Boot the guest and give it commands
     Run(Run),
-    /// Let the guest tell its story, in under half a minute
+    /// Let the guest tell its story, in under half a minute; or show one thing at length
     Demo(Demo),
     /// Run the host's tests, then the scenarios in QEMU
     Test(Test),
@@ -152,11 +152,11 @@ pub struct MachineFlags {
     /// Board: q35 has PCI, microvm has virtio over MMIO
     #[arg(long, value_name = "BOARD", value_enum, default_value_t = Board::Q35)]
     pub machine: Board,
-    /// Memory that the kernel may call its own [default: 64M; demo: 32M]
+    /// Memory that the kernel may call its own [default: 64M; demo: 32M; demo balloon: 48M]
     #[arg(long, value_name = "SIZE")]
     pub mem: Option<Size>,
     /// Memory donated on top of that, as KIND=SIZE, several with commas between; KIND is carveout, balloon, mem
-    /// or ivshmem [default: carveout=16M]
+    /// or ivshmem [default: carveout=16M; demo balloon: balloon=64M]
     #[arg(long, value_name = "KIND=SIZE", value_delimiter = ',')]
     pub donate: Vec<Donation>,
     /// Accelerator
@@ -193,9 +193,19 @@ pub struct Run {
     pub gdb: bool,
 }
 
+/// What `demo` can show at length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Story {
+    /// The host squeezes a busy guest by its balloon, and releases it; leaves a picture of the timeline
+    Balloon,
+}
+
 /// Flags of `demo`.
 #[derive(Args, Debug)]
 pub struct Demo {
+    /// What to show [default: the guest's own story]
+    #[arg(value_enum)]
+    pub story: Option<Story>,
     #[command(flatten)]
     pub machine: MachineFlags,
 }

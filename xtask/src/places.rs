@@ -60,6 +60,13 @@ impl Places {
         self.target.join("holdover").join("guest.qmp")
     }
 
+    /// A file that a verb leaves for a person.
+    pub fn result(&self, name: &str) -> Result<PathBuf> {
+        let results = self.target.join("holdover");
+        make_dir(&results)?;
+        Ok(results.join(name))
+    }
+
     /// A new, empty directory for disk images and the trees that they are made from. It is
     /// removed when the value is dropped.
     pub fn work_dir(&self, name: &str) -> Result<WorkDir> {

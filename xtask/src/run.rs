@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use protocol::exit;
 
-use crate::args::{Demo, MachineFlags, Run};
+use crate::args::{Demo, MachineFlags, Run, Story};
 use crate::commands::split;
 use crate::guest::{Guest, Limit, Listener};
 use crate::machine::{Console, Disk, Machine};
@@ -20,7 +20,7 @@ use crate::places::WorkDir;
 use crate::session::Session;
 use crate::size::Size;
 use crate::workshop::{MEMORY, Workshop};
-use crate::{image, steer, symbolise, tree};
+use crate::{image, squeeze, steer, symbolise, tree};
 
 /// The demo's memory and tree: small enough to be quick, the tree larger than memory and what is
 /// donated together.
@@ -55,7 +55,10 @@ pub fn run(workshop: &Workshop, args: &Run) -> Result<Exit> {
 
 /// Lets the guest tell its story.
 pub fn demo(workshop: &Workshop, args: &Demo) -> Result<Exit> {
-    tell_story(workshop, &args.machine, None)
+    match args.story {
+        None => tell_story(workshop, &args.machine, None),
+        Some(Story::Balloon) => squeeze::demo(workshop, &args.machine),
+    }
 }
 
 fn tell_story(workshop: &Workshop, flags: &MachineFlags, disk: Option<&Path>) -> Result<Exit> {
