@@ -221,6 +221,15 @@ pub struct Test {
     /// Say what there is, and run nothing
     #[arg(long)]
     pub list: bool,
+    /// Soak a guest in random operations instead; the seed that is printed repeats them
+    #[arg(long, conflicts_with_all = ["filter", "list"])]
+    pub soak: bool,
+    /// Seed of the soak [default: from the clock]
+    #[arg(long, value_name = "N", requires = "soak")]
+    pub seed: Option<u64>,
+    /// How long to soak
+    #[arg(long, value_name = "M", requires = "soak", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub minutes: u32,
     /// How many scenarios run at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub jobs: u8,

@@ -25,6 +25,7 @@ mod run;
 mod scenario;
 mod session;
 mod size;
+mod soak;
 mod squeeze;
 mod steer;
 mod strip;

@@ -41,6 +41,11 @@ enum Written {
 }
 
 impl Amount {
+    /// So many bytes.
+    pub const fn new(bytes: u64) -> Amount {
+        Amount(bytes)
+    }
+
     /// In bytes.
     pub fn bytes(self) -> u64 {
         self.0

@@ -16,6 +16,7 @@ use crate::host::Install;
 use crate::outcome::Exit;
 use crate::places::Places;
 use crate::scenario::{self, Scenario, play};
+use crate::soak;
 use crate::workshop::Workshop;
 
 /// How many tests went which way.
@@ -30,6 +31,15 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
     }
+
+    /// Prints the last line, and says how it all went.
+    fn close(self) -> Exit {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        match self {
+            Tally { failed: 0, passed } if passed > 0 => Exit::Success,
+            _ => Exit::Failed,
+        }
+    }
 }
 
 /// Runs the tests that were asked for; the last line counts them.
@@ -42,6 +52,17 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
             println!("{:24} {}", scenario.name, scenario.about);
         }
         return Ok(Exit::Success);
+    }
+    if args.soak {
+        let workshop = Workshop::open(places, install, args.profile.or(Profile::Dev))?;
+        let tally = match soak::soak(&workshop, args.seed, args.minutes)? {
+            Ok(()) => Tally { passed: 1, failed: 0 },
+            Err(problem) => {
+                println!("FAIL  {problem}");
+                Tally { passed: 0, failed: 1 }
+            }
+        };
+        return Ok(tally.close());
     }
     let mut tally = Tally::default();
     if !args.no_host && args.filter.is_none() {
@@ -56,11 +77,7 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
             }
         }
     }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
-    Ok(match tally {
-        Tally { failed: 0, passed } if passed > 0 => Exit::Success,
-        _ => Exit::Failed,
-    })
+    Ok(tally.close())
 }
 
 /// Everything that `cargo test` runs, counted.
