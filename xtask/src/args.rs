@@ -230,6 +230,9 @@ pub struct Test {
     /// How long to soak
     #[arg(long, value_name = "M", requires = "soak", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]
     pub minutes: u32,
+    /// Only put known faults back, one at a time, and see that the tests notice; is part of the host's tests
+    #[arg(long, conflicts_with_all = ["soak", "filter", "list"])]
+    pub faults: bool,
     /// How many scenarios run at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub jobs: u8,

@@ -12,6 +12,7 @@ mod build;
 mod commands;
 mod counters;
 mod donation;
+mod faults;
 mod guest;
 mod host;
 mod image;

@@ -60,6 +60,12 @@ impl Places {
         self.target.join("holdover").join("guest.qmp")
     }
 
+    /// Where faults are put into a copy of the source tree, and where that copy is built.
+    pub fn faults(&self) -> (PathBuf, PathBuf) {
+        let faults = self.target.join("faults");
+        (faults.join("tree"), faults.join("target"))
+    }
+
     /// A file that a verb leaves for a person.
     pub fn result(&self, name: &str) -> Result<PathBuf> {
         let results = self.target.join("holdover");

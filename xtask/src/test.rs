@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Profile, Test};
+use crate::faults;
 use crate::host::Install;
 use crate::outcome::Exit;
 use crate::places::Places;
@@ -64,9 +65,13 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
         };
         return Ok(tally.close());
     }
+    if args.faults {
+        return Ok(try_faults(&places)?.close());
+    }
     let mut tally = Tally::default();
     if !args.no_host && args.filter.is_none() {
         tally.add(host_tests(&places)?);
+        tally.add(try_faults(&places)?);
     }
     if !scenarios.is_empty() {
         match Workshop::open(places, install, args.profile.or(Profile::Dev)) {
@@ -100,6 +105,32 @@ fn host_tests(places: &Places) -> Result<Tally> {
     if !status.success() && tally.failed == 0 {
         // It did not compile, or a test program crashed before it could count.
         tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Puts each fault back, with one line for each.
+fn try_faults(places: &Places) -> Result<Tally> {
+    let bench = faults::Bench::new(places);
+    let mut tally = Tally::default();
+    for fault in faults::load(places.root())? {
+        let started = Instant::now();
+        let problem = match bench.try_fault(&fault) {
+            Ok(Ok(())) => None,
+            Ok(Err(problem)) => Some(problem),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        let (name, seconds) = (fault.name(), started.elapsed().as_secs_f64());
+        match problem {
+            None => {
+                tally.passed += 1;
+                println!("ok    {name:24} {seconds:5.1} s  {}: caught by {}", fault.about, fault.filter);
+            }
+            Some(problem) => {
+                tally.failed += 1;
+                println!("FAIL  {name:24} {seconds:5.1} s  {}: {problem}", fault.about);
+            }
+        }
     }
     Ok(tally)
 }
