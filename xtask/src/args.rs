@@ -34,7 +34,7 @@ pub enum Verb {
     Demo(Demo),
     /// Run the host's tests, then the scenarios in QEMU
     Test(Test),
-    /// Measure in counted instructions, and print a table
+    /// Measure in counted instructions, and print a table; or compare policies
     Bench(Bench),
     /// Tell the QEMU of the guest that `run` started last to give or take memory
     Qmp(Qmp),
@@ -240,9 +240,30 @@ pub struct Test {
     pub profile: ProfileFlags,
 }
 
+/// What else `bench` measures.
+#[derive(Subcommand, Debug)]
+pub enum Measure {
+    /// Compare policies of cleancache by simulation, over traces of reads
+    Policy(Policy),
+}
+
+/// Flags of `bench policy`.
+#[derive(Args, Debug)]
+pub struct Policy {
+    /// Record a trace in a guest first, and simulate with that too
+    #[arg(long)]
+    pub record: bool,
+    /// For the simulator
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
 /// Flags of `bench`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    pub what: Option<Measure>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
@@ -283,5 +304,25 @@ mod tests {
         assert_eq!(run.machine.mem, Some(Size::mib(64)));
         assert_eq!(run.machine.donate.len(), 1);
         assert_eq!(run.exec.as_deref(), Some("ls -l; free"));
+    }
+
+    #[test]
+    fn what_is_meant_for_the_simulator_reaches_it() {
+        let cli = Cli::try_parse_from(["xtask", "bench", "policy", "--record", "--json", "zipf"]).unwrap();
+        let Verb::Bench(Bench { what: Some(Measure::Policy(policy)), .. }) = cli.verb else {
+            panic!("{cli:?}");
+        };
+        assert!(policy.record);
+        assert_eq!(policy.args, ["--json", "zipf"]);
+    }
+
+    #[test]
+    fn a_request_to_qemu_is_a_word_that_is_known_or_json() {
+        let request = |words: &[&str]| match Cli::try_parse_from(["xtask", "qmp"].iter().chain(words)).unwrap().verb {
+            Verb::Qmp(qmp) => qmp.request,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(request(&["balloon", "0"]), Request::Balloon { size } if size.bytes() == 0));
+        assert!(matches!(request(&["{}"]), Request::Raw(words) if words == ["{}"]));
     }
 }

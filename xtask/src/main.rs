@@ -21,6 +21,7 @@ mod machine;
 mod outcome;
 mod pattern;
 mod places;
+mod policy;
 mod qmp;
 mod run;
 mod scenario;
@@ -42,7 +43,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use args::{Cli, Profile, Verb};
+use args::{Cli, Measure, Profile, Verb};
 use host::{Install, Tool};
 use outcome::Exit;
 use places::Places;
@@ -82,7 +83,12 @@ fn act(cli: &Cli) -> Result<Exit> {
             return run::demo(&Workshop::open(places, install, profile)?, args);
         }
         Verb::Test(args) => return test::test(places, install, args),
-        Verb::Bench(args) => return bench::bench(places, install, args),
+        Verb::Bench(args) => {
+            return match &args.what {
+                None => bench::bench(places, install, args),
+                Some(Measure::Policy(args)) => policy::policy(places, install, args),
+            };
+        }
         Verb::Qmp(args) => steer::steer(&places, &args.request)?,
         Verb::Lint => lint::lint(&places, install)?,
     }
