@@ -118,7 +118,7 @@ fn converse(
     figures: &mut Figures,
 ) -> Result<u64> {
     let log = workshop.places.log(name)?;
-    let session = Session::start(machine.command(), &log)?;
+    let session = Session::start(machine.command()?, &log)?;
     let unfit = |ending: Ending| {
         let lines = [vec![format!("{name}: {ending}")], workshop.backtrace(&ending)].concat();
         anyhow!("{}\nserial log: {}", lines.join("\n"), log.display())

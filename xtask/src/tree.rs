@@ -28,7 +28,7 @@ impl Random {
     }
 
     /// A number below `end`, which is above 0.
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
@@ -236,5 +236,14 @@ pub fn sum(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot read {path:?}"))?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash).with_context(|| format!("cannot read {path:?}"))?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+/// The SHA-256 sum of bytes, in hexadecimal.
+pub fn sum_of(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
