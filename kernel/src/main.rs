@@ -18,6 +18,7 @@ mod machine;
 mod memory;
 mod panic;
 mod power;
+mod random;
 mod shell;
 mod system;
 mod time;

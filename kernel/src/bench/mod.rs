@@ -5,6 +5,7 @@
 //! two operations is outside the count.
 
 mod cleancache;
+mod thrash;
 
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -82,13 +83,17 @@ const WARM_UP: usize = 64;
 /// The file that the tmpfs measurements write.
 const SCRATCH_FILE: &[u8] = b"/tmp/.bench";
 
-/// `bench [-l] [NAME...]`
+/// `bench [-l] [NAME...]`, `bench thrash FILE`
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "l")?;
+    if let [b"thrash", path] = args.operands.as_slice() {
+        return thrash::run(session, path);
+    }
     if args.has('l') {
         for Bench { name, about, .. } in all() {
             session.out.print(format_args!("{name:28} {about}\n"));
         }
+        session.out.print(format_args!("{:28} {}\n", "thrash FILE", thrash::ABOUT));
         return Ok(());
     }
     session.out.print(format_args!("{:28} {:>16} {:>12}\n", "", "per operation", "operations"));
