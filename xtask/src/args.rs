@@ -270,6 +270,9 @@ pub struct Bench {
     /// Measure on this board only
     #[arg(long, value_name = "BOARD", value_enum)]
     pub machine: Option<Board>,
+    /// Measure cleancache with 1,000,000 pages too, in a guest of 6 GiB
+    #[arg(long)]
+    pub large: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -86,7 +86,7 @@ pub const BENCHES: [Bench; 16] = [
         run: |session| take_back(session, FEW).map(|(_, worst)| worst),
     },
     Bench {
-        name: "large-store-x",
+        name: "large-store-full-x",
         about: "cleancache-store-full-x with 1,000,000 pages",
         usual: false,
         run: |session| store(session, Kind::Exchangeable, Meets::Pages, MANY),
