@@ -5,7 +5,7 @@
 //! local variable of one of these functions.
 
 use crate::Config;
-use crate::names::{FileId, FsId, PoolId, StaleId, Table};
+use crate::names::{FileId, FsId, Place, PoolId, StaleId, Table};
 use crate::policy::{Policy, QUEUES, Queues};
 use crate::pool::{DonateError, Kind, Pool, PoolConfig, TakeError};
 use crate::pools::Pools;
@@ -15,6 +15,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
+use frames::chunks::piece;
 use frames::{Frame, FrameList, FrameMap, Memory, Pfn, Taken};
 
 pub(crate) struct State {
@@ -24,8 +25,8 @@ pub(crate) struct State {
     pub(crate) entries: FrameMap,
     pub(crate) pools: Pools,
     /// Names, and what files counted that are gone.
-    filesystems: Table<FsStats>,
-    pub(crate) files: Table<File>,
+    filesystems: Table<FsStats, { piece::<Place<FsStats>>() }>,
+    pub(crate) files: Table<File, { piece::<Place<File>>() }>,
 }
 
 /// A file, and what happened to its pages: counted here, where every operation looks anyway.

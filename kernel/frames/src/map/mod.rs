@@ -10,7 +10,7 @@ mod refs;
 pub use refs::{FrameMut, FrameRef};
 
 use crate::addr::Pfn;
-use crate::chunks::Chunks;
+use crate::chunks::{Chunks, piece};
 use crate::frame::Frame;
 use crate::memory::Memory;
 use crate::meta::{FrameMeta, LOOSE, Links, MAX_ORDERS, NIL};
@@ -102,7 +102,7 @@ pub struct FrameMap {
     /// Bits to shift a 64-bit hash down by.
     shift: u32,
     orders: Vec<Links>,
-    files: Chunks<Chain>,
+    files: Chunks<Chain, { piece::<Chain>() }>,
 }
 
 impl FrameMap {
