@@ -30,6 +30,7 @@ pub mod lock;
 mod map;
 mod memory;
 mod meta;
+mod report;
 mod run;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};

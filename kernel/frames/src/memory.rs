@@ -393,9 +393,7 @@ impl Memory {
             Zones::Preservable => None,
         };
         let slot = from_scratch.or_else(|| self.normal.lock().take(self.meta, order))?;
-        if cfg!(debug_assertions) {
-            self.check_poison(slot, order);
-        }
+        self.check(slot, order);
         Some(slot)
     }
 
@@ -405,7 +403,27 @@ impl Memory {
         if cfg!(debug_assertions) {
             self.poison(slot, 1 << order);
         }
-        zone.lock().give(self.meta, slot, order);
+        zone.lock().give(self.meta, slot, order, false);
+    }
+
+    /// The free lists of these zones.
+    pub(crate) fn zones(&self, zones: Zones) -> impl Iterator<Item = &Lock<Buddy>> {
+        let scratch = (zones == Zones::Ephemeral).then_some(&self.scratch);
+        scratch.into_iter().chain([&self.normal])
+    }
+
+    /// Give back a block that the hypervisor was told of.
+    pub(crate) fn give_told(&self, slot: u32, order: u32) {
+        if let Some(zone) = self.zone_lock(slot) {
+            zone.lock().give(self.meta, slot, order, true);
+        }
+    }
+
+    /// Look at a block that was just taken, in a debug build, and expect nothing of its bytes from here on.
+    pub(crate) fn check(&self, slot: u32, order: u32) {
+        if cfg!(debug_assertions) {
+            self.check_poison(slot, order);
+        }
     }
 
     /// Give back the `slots` of a run, which lie in one zone or in both.
