@@ -25,7 +25,7 @@ use crate::{image, tree};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 /// What a guest with a disk is told.
-const WITH_DISK: &[&str] = &["bench"];
+const WITH_DISK: &[&str] = &["bench", "bench range-1 range-1024 range-1024-worst"];
 /// What a guest without one is told, for what spans a boot: while a guest waits for a disk, or for
 /// a line, its clock runs ahead, by less or more each time. So there is no disk, and the kexec and
 /// what follows it are one line.
