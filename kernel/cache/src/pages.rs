@@ -3,11 +3,11 @@
 //! *Inactive* holds pages read once, oldest at the front; *active* those read again. Reading only sets a bit; reclaim, when it
 //! meets a page with the bit, moves it to *active*, and takes back from *active* when that outgrows *inactive* (the two lists of
 //! Linux's mm/vmscan.c, promoted lazily as in CLOCK). A page that comes back soon after its eviction goes to *active* at once
-//! ([ghosts](crate::ghost)). Changed pages are in *dirty*, those on their way to disk in *write-back*: reclaim sees
+//! ([ghosts](cleancache::ghost)). Changed pages are in *dirty*, those on their way to disk in *write-back*: reclaim sees
 //! neither.
 
-use crate::ghost::Ghosts;
 use crate::read_ahead::ReadAhead;
+use cleancache::ghost::Ghosts;
 use cleancache::{Arrival, FileId, Keepsake};
 use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
 
@@ -136,7 +136,7 @@ impl Pages {
             Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= self.map.order_len(ACTIVE) => {
                 self.counters.refaults += 1;
                 self.clock = self.clock.wrapping_add(1);
-                (ACTIVE, FRESH | if ghost.workingset { WORKINGSET } else { 0 })
+                (ACTIVE, FRESH | if ghost.note != 0 { WORKINGSET } else { 0 })
             }
             _ => (INACTIVE, FRESH),
         };
@@ -227,7 +227,7 @@ impl Pages {
     fn evict(&mut self, key: Key) -> Option<Victim> {
         let taken = self.map.take(key)?;
         let workingset = taken.private & WORKINGSET != 0;
-        self.ghosts.remember(key, self.clock, workingset);
+        self.ghosts.remember(key, self.clock, u8::from(workingset));
         self.clock = self.clock.wrapping_add(1);
         self.counters.evictions += 1;
         let keepsake = Keepsake((taken.private >> KEEPSAKE_SHIFT) as u8);

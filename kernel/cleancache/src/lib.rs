@@ -21,6 +21,7 @@ extern crate alloc;
 
 mod entries;
 mod flow;
+pub mod ghost;
 mod latency;
 mod names;
 pub mod policy;
