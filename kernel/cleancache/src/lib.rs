@@ -23,6 +23,7 @@ mod entries;
 mod flow;
 pub mod ghost;
 mod latency;
+mod lessons;
 mod names;
 pub mod policy;
 mod pool;

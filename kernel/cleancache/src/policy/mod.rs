@@ -9,6 +9,7 @@
 //! same time however many pages there are.
 
 mod arc;
+mod density;
 mod insertion;
 mod lru;
 mod mq;
@@ -16,6 +17,7 @@ mod s3_fifo;
 mod two_q;
 
 pub use arc::Arc;
+pub use density::Density;
 pub use insertion::Insertion;
 pub use lru::Lru;
 pub use mq::Mq;
@@ -26,7 +28,7 @@ use alloc::boxed::Box;
 use frames::{FrameMap, Key};
 
 /// Queues of a pool.
-pub const QUEUES: u16 = 4;
+pub const QUEUES: u16 = 8;
 
 /// Makes a policy for pools of so many frames in all.
 pub type MakePolicy = fn(frames: usize) -> Box<dyn Policy>;
@@ -39,10 +41,11 @@ pub const BUILT_IN: &[(&str, MakePolicy)] = &[
     ("mq", |frames| Box::new(Mq::new(frames))),
     ("s3-fifo", |frames| Box::new(S3Fifo::new(frames))),
     ("arc", |frames| Box::new(Arc::new(frames))),
+    ("density", |frames| Box::new(Density::new(frames))),
 ];
 
-/// The policy that measurement chose.
-pub const DEFAULT: MakePolicy = |_| Box::new(Insertion::default());
+/// The policy that measurement chose: on no trace of `cargo xtask bench policy` does another find more than a little more.
+pub const DEFAULT: MakePolicy = |frames| Box::new(Density::new(frames));
 
 /// What a page carries with it through the page cache and back: eight bits of the policy's own. 0 for a page of which
 /// nothing is known.
