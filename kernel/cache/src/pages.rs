@@ -71,6 +71,8 @@ pub(crate) struct Pages {
     ghosts: Ghosts,
     /// Evictions and activations so far: the clock of refault distances.
     clock: u32,
+    /// Frames of the cleancache that evicted pages go to.
+    pub(crate) beyond: usize,
     pub(crate) counters: Stats,
 }
 
@@ -80,6 +82,7 @@ impl Pages {
             map: FrameMap::new(memory, frames, 4),
             ghosts: Ghosts::new(frames / 2),
             clock: 0,
+            beyond: 0,
             counters: Stats::default(),
         }
     }
@@ -132,8 +135,11 @@ impl Pages {
 
     /// A whole, clean page comes in. `false`, and the frame goes back to memory, when one is here already.
     pub(crate) fn insert(&mut self, key: Key, frame: Frame, keepsake: Keepsake) -> bool {
+        // Would it be here still, or in cleancache, had there been twice the memory? Then it may be as good as what is active, which
+        // makes room for it. Pages that were active once and are not read any more would stay for ever otherwise.
+        let reach = self.map.len() + self.beyond;
         let (order, bits) = match self.ghosts.recall(key) {
-            Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= self.map.order_len(ACTIVE) => {
+            Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= reach => {
                 self.counters.refaults += 1;
                 self.clock = self.clock.wrapping_add(1);
                 (ACTIVE, FRESH | if ghost.note != 0 { WORKINGSET } else { 0 })

@@ -303,6 +303,11 @@ impl Cleancache {
         self.state.lock().clear();
     }
 
+    /// Frames that are donated, in all pools.
+    pub fn donated(&self) -> u64 {
+        self.state.lock().pools.iter().map(|(_, pool)| pool.donated).sum()
+    }
+
     /// The name of the policy.
     pub fn policy(&self) -> &'static str {
         self.state.lock().policy()
