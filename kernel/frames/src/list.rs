@@ -86,7 +86,7 @@ impl FrameList {
         meta.keeper.load(Relaxed) == ON_LIST && meta.file.load(Relaxed) == self.number
     }
 
-    #[inline]
+    #[inline(always)]
     fn adopt(&self, frame: Frame) -> u32 {
         assert!(frame.is_of(self.memory), "a frame of another machine");
         let slot = frame.disown().slot();
