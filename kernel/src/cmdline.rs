@@ -26,6 +26,12 @@ pub struct Donation {
 pub enum DonationKind {
     /// The top of the guest's own memory.
     CarveOut,
+    /// What a virtio-balloon leaves to the guest.
+    Balloon,
+    /// The blocks that a virtio-mem device has plugged.
+    Mem,
+    /// Memory of the host behind an ivshmem device, which others can write.
+    Ivshmem,
 }
 
 /// A `virtio_mmio.device=SIZE@ADDRESS:IRQ[:ID]` word, as QEMU writes one for each slot of a microvm.
@@ -129,11 +135,14 @@ fn level(value: &str) -> Option<LevelFilter> {
     value.parse().ok().filter(|&level| level != LevelFilter::Off)
 }
 
-/// `carveout:16M`
+/// `carveout:16M`, and likewise `balloon:`, `mem:` and `ivshmem:`.
 fn donation(value: &str) -> Option<Donation> {
     let (kind, size) = value.split_once(':')?;
     let kind = match kind {
         "carveout" => DonationKind::CarveOut,
+        "balloon" => DonationKind::Balloon,
+        "mem" => DonationKind::Mem,
+        "ivshmem" => DonationKind::Ivshmem,
         _ => return None,
     };
     Some(Donation { kind, bytes: size_in_bytes(size)? })

@@ -17,6 +17,7 @@ use prompt::size::{Human, parse_number};
 use prompt::text::Shown;
 use sha2::{Digest, Sha256};
 
+use crate::random::Xorshift;
 use crate::shell::failure::At;
 use crate::shell::files::write_all;
 use crate::shell::sums::sum_file;
@@ -185,7 +186,7 @@ fn write_files(session: &mut Session<'_>) -> Outcome {
         Err(Failure::File { error: Error::Exists, .. }) => {}
         made => made?,
     }
-    let mut state = time::now().as_nanos() as u64 | 1;
+    let mut random = Xorshift::new(time::now().as_nanos() as u64);
     for number in 0..FILES {
         session.check()?;
         let path = [DIRECTORY, format!("/file-{number:02}").as_bytes()].concat();
@@ -194,21 +195,13 @@ fn write_files(session: &mut Session<'_>) -> Outcome {
         for position in (0..length).step_by(FRAME_SIZE) {
             let mut page = [0; FRAME_SIZE];
             for word in page.chunks_exact_mut(8) {
-                state = next_random(state);
-                word.copy_from_slice(&state.to_le_bytes());
+                word.copy_from_slice(&random.next().to_le_bytes());
             }
             let part = page.get(..length - position).unwrap_or(&page);
             write_all(&mut file, position as u64, part).at(&path)?;
         }
     }
     Ok(())
-}
-
-/// xorshift64 (G. Marsaglia, Xorshift RNGs, 2003); never 0, if it was not before.
-fn next_random(mut state: u64) -> u64 {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^ state << 17
 }
 
 /// One sum over many files: that of the lines that `sha256sum -r` prints.

@@ -204,10 +204,11 @@ pub fn kexec(system: &System, path: Option<&[u8]>) -> Result<Infallible, KexecEr
     info!(target: "kexec", "generation {} makes way", parcel.generation);
     console::event(event::KEXEC, |kexec| kexec.field("tsc", tsc::now()));
     console::flush();
+    system.donors.quiesce();
     machine.quiesce();
     // The next kernel finds the handover in these frames.
     core::mem::forget(blob);
-    // SAFETY: there is one processor, and `quiesce` has reset every device that could write to memory.
+    // SAFETY: there is one processor, and the two calls of `quiesce` have reset every device that could write to memory.
     unsafe { prepared.jump() }
 }
 

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use bootloader_api::info::MemoryRegion;
 use bootproto::Parcel;
-use frames::{Memory, PfnRange};
+use frames::Memory;
 
 use crate::drivers::virtio::blk::Disk;
 use crate::memory::{Census, heap};
@@ -29,8 +29,6 @@ pub struct Machine {
     pub rsdp: Option<u64>,
     /// Where every frame of the machine went at boot.
     pub census: Census,
-    /// Frames set aside at the top for donation, to be claimed by whoever donates them.
-    pub carve_out: PfnRange,
     /// The disks, in the order in which they were found.
     pub disks: Vec<Arc<Disk>>,
 }
@@ -46,7 +44,7 @@ impl Machine {
         heap::stats()
     }
 
-    /// Stops everything that could touch memory or interrupt, so that another kernel can take over.
+    /// Stops everything but the donors that could touch memory or interrupt, so that another kernel can take over.
     pub fn quiesce(&self) {
         for disk in &self.disks {
             disk.quiesce();

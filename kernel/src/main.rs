@@ -18,6 +18,7 @@ mod machine;
 mod memory;
 mod panic;
 mod power;
+mod random;
 mod shell;
 mod system;
 mod time;
@@ -26,13 +27,14 @@ use alloc::sync::Arc;
 use bootloader_api::config::{BootloaderConfig, Mapping};
 use bootloader_api::{BootInfo, entry_point};
 use bootproto::Parcel;
-use frames::{FRAME_SIZE, Zones};
+use frames::Zones;
 use log::{info, warn};
 
 use arch::{apic, cpu, paging, tsc};
 use cmdline::{CommandLine, DonationKind};
 use console::input;
-use drivers::{uart, virtio};
+use donation::Sources;
+use drivers::{ivshmem, pci, uart, virtio};
 use machine::Machine;
 use memory::Survey;
 use system::System;
@@ -73,10 +75,12 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     {
         warn!(target: "mm", "early heap not extended: {reason}");
     }
-    let to_donate = carve_out_frames(&command_line);
+    let [to_donate, plugged, shared] = [DonationKind::CarveOut, DonationKind::Mem, DonationKind::Ivshmem]
+        .map(|kind| donation::frames_of(command_line.donations(), kind));
+    let annex = plugged.saturating_add(shared);
     let handover = generation::open(&parcel, &survey, early_heap / EARLY_HEAP_A_RANGE);
     let preserved = handover.as_ref().map(generation::preserved).unwrap_or_default();
-    let installed = match survey.install(preserved, to_donate) {
+    let installed = match survey.install(preserved, to_donate, annex) {
         Ok(installed) => installed,
         Err(reason) => panic!("no memory to work with: {reason}"),
     };
@@ -84,10 +88,20 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     if installed.carve_out.count < to_donate {
         warn!(target: "mm", "only {} frames to donate", installed.carve_out.count);
     }
+    if u64::from(installed.annex) < annex {
+        warn!(target: "mm", "records for only {} of {annex} frames that devices may bring", installed.annex);
+    }
     info!(target: "mm", "{} of {} frames free", memory.free_frames(Zones::Ephemeral), installed.census.total());
 
-    let devices = virtio::find(memory, command_line.mmio_slots());
-    let disks = virtio::disks(memory, devices).into_iter().map(Arc::new).collect();
+    let mut bus = pci::find();
+    let mut devices = virtio::find(memory, &mut bus, command_line.mmio_slots());
+    let disks = virtio::disks(memory, &mut devices).into_iter().map(Arc::new).collect();
+    let sources = Sources {
+        wanted: command_line.donations().collect(),
+        carve_out: installed.carve_out,
+        devices,
+        shared: ivshmem::find(&mut bus),
+    };
 
     apic::init();
     input::init();
@@ -99,10 +113,9 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         memory_map: &boot_info.memory_regions,
         rsdp: boot_info.rsdp_addr.into_option(),
         census: installed.census,
-        carve_out: installed.carve_out,
         disks,
     };
-    let system = System::start(machine, handover);
+    let system = System::start(machine, sources, handover);
     shell::run(&system)
 }
 
@@ -137,13 +150,4 @@ fn read_command_line(parcel: &Parcel<'static>) -> CommandLine {
         warn!(target: "cmdline", "not UTF-8; taken as empty");
     }
     CommandLine::parse(text, |complaint| warn!(target: "cmdline", "{complaint}"))
-}
-
-/// How many frames the command line wants set aside for donation from our own memory.
-fn carve_out_frames(command_line: &CommandLine) -> u64 {
-    command_line
-        .donations()
-        .filter(|donation| donation.kind == DonationKind::CarveOut)
-        .map(|donation| donation.bytes / FRAME_SIZE as u64)
-        .fold(0, u64::saturating_add)
 }

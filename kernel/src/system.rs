@@ -1,11 +1,13 @@
 //! What stands when boot is over: the caches, the name space and what is mounted in it, the donors.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::time::Duration;
 
 use cache::{Cleancache, PageCache};
 use cleancache::TagKey;
-use frames::{Lock, Memory, Rank};
+use donors::carve_out::Taken;
+use frames::{FRAME_SIZE, Lock, Memory, Rank};
 use fs::Error;
 use fs::block::BlockDevice;
 use fs::error::Result;
@@ -18,7 +20,8 @@ use log::{info, warn};
 use spin::Once;
 
 use crate::arch::{cpu, tsc};
-use crate::donation::carve_out::{CarveOut, Taken};
+use crate::donation::{Donors, Sources};
+use crate::drivers::attention;
 use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::memory::heap;
@@ -31,6 +34,8 @@ pub const TMP: &[u8] = b"/tmp";
 
 /// The page cache, for the heap when it finds no frame.
 static RECLAIM: Once<Arc<PageCache>> = Once::new();
+/// The donors, for the heap when the page cache has none either.
+static DONORS: Once<Arc<Donors>> = Once::new();
 
 /// The running system.
 pub struct System {
@@ -49,15 +54,19 @@ pub struct System {
     /// Which kernel this is in the line of kernels, and what it got from the one before.
     pub generation: Generation,
     tmpfs: Lock<Arc<Tmpfs>>,
-    carve_out: CarveOut,
+    /// Who lends memory to cleancache.
+    pub donors: Arc<Donors>,
 }
 
 impl System {
     /// Builds it: caches first, donated frames, then the filesystems. What was handed over is mounted again; what cannot be
     /// mounted is said, and the system runs without it.
-    pub fn start(machine: Machine, handover: Option<Handover>) -> Self {
+    pub fn start(machine: Machine, sources: Sources, handover: Option<Handover>) -> Self {
         let memory = machine.memory;
+        let bytes = sources.wanted.iter().map(|donation| donation.bytes).fold(0, u64::saturating_add);
+        let frames = (bytes / FRAME_SIZE as u64).min(memory.records() as u64);
         let config = cleancache::Config {
+            capacity: frames as usize,
             clock: tsc::now,
             tag_key: TagKey(cpu::random(), cpu::random()),
             ..cleancache::Config::default()
@@ -66,7 +75,10 @@ impl System {
         let cache = PageCache::new(memory, cleancache.clone());
         RECLAIM.call_once(|| cache.clone());
         heap::on_shortage(make_room);
-        let carve_out = CarveOut::lend(memory, &cleancache, machine.carve_out);
+        let donors = Arc::new(Donors::start(&cache, sources));
+        DONORS.call_once(|| donors.clone());
+        let lenders = donors.clone();
+        cache.on_shortage(Box::new(move |frames| lenders.relieve(frames)));
 
         let (generation, tmpfs) = Generation::begin(&machine.parcel, handover, &environment(&cache));
         let vfs = Vfs::new(&[b"disk", b"tmp"]);
@@ -81,7 +93,7 @@ impl System {
             disk,
             generation,
             tmpfs: Lock::new(Rank::Mounts, tmpfs),
-            carve_out,
+            donors,
             machine,
         };
         match &system.disk {
@@ -115,7 +127,14 @@ impl System {
 
     /// The host wants donated frames back: up to `wanted`.
     pub fn take_back(&self, wanted: u64) -> Taken {
-        self.carve_out.take_back(&self.cleancache, wanted)
+        self.donors.carve_out().map_or(Taken::default(), |carve_out| carve_out.take_back(wanted))
+    }
+
+    /// Serves the donors if one of them has called. A safe point: no lock may be held.
+    pub fn serve_donors(&self) {
+        if attention::answer() {
+            self.donors.serve();
+        }
     }
 }
 
@@ -136,8 +155,10 @@ fn wall_clock() -> Time {
     Time { seconds: now.as_secs() as i64, nanos: now.subsec_nanos() }
 }
 
-/// The heap found no `frames` frames in one piece: evict some more than that, if the page cache is not busy.
+/// The heap found no `frames` frames in one piece: evict some more than that, if the page cache is not busy; or else have some from
+/// a host.
 fn make_room(frames: usize) -> bool {
     let spread = frames.saturating_mul(4).max(64);
     RECLAIM.get().is_some_and(|cache| cache.try_reclaim(spread) > 0)
+        || DONORS.get().is_some_and(|donors| donors.relieve_at_once(spread) > 0)
 }

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::machine::{Board, Donation};
-use crate::size::Size;
+use crate::donation::Donation;
+use crate::machine::Board;
+use crate::size::{Amount, Size};
 
 /// Build, run and test Holdover.
 #[derive(Parser, Debug)]
@@ -29,14 +30,43 @@ pub enum Verb {
     Build(Build),
     /// Boot the guest and give it commands
     Run(Run),
-    /// Let the guest tell its story, in under half a minute
+    /// Let the guest tell its story, in under half a minute; or show one thing at length
     Demo(Demo),
     /// Run the host's tests, then the scenarios in QEMU
     Test(Test),
-    /// Measure in counted instructions, and print a table
+    /// Measure in counted instructions, and print a table; or compare policies
     Bench(Bench),
+    /// Tell the QEMU of the guest that `run` started last to give or take memory
+    Qmp(Qmp),
     /// Check formatting and lints, for host and guest
     Lint,
+}
+
+/// What `qmp` does.
+#[derive(Args, Debug)]
+pub struct Qmp {
+    #[command(subcommand)]
+    pub request: Request,
+}
+
+/// A wish to a running QEMU.
+#[derive(Subcommand, Debug)]
+pub enum Request {
+    /// Set how much the host takes back of what the balloon leaves to the guest: 0 gives all of it to the guest
+    Balloon {
+        /// What the host wants to have
+        size: Amount,
+    },
+    /// Set how much virtio-mem should have plugged; the rest of it goes back to the host
+    Mem {
+        /// What the guest should have
+        size: Amount,
+    },
+    /// Print what the guest reports by the balloon's statistics queue
+    Stats,
+    /// Anything else is one command in JSON, such as '{"execute":"query-status"}'
+    #[command(external_subcommand)]
+    Raw(Vec<String>),
 }
 
 /// How the guest is compiled.
@@ -122,10 +152,11 @@ pub struct MachineFlags {
     /// Board: q35 has PCI, microvm has virtio over MMIO
     #[arg(long, value_name = "BOARD", value_enum, default_value_t = Board::Q35)]
     pub machine: Board,
-    /// Memory that the kernel may call its own [default: 64M; demo: 32M]
+    /// Memory that the kernel may call its own [default: 64M; demo: 32M; demo balloon: 48M]
     #[arg(long, value_name = "SIZE")]
     pub mem: Option<Size>,
-    /// Memory donated on top of that, as KIND=SIZE; may be given several times [default: carveout=16M]
+    /// Memory donated on top of that, as KIND=SIZE, several with commas between; KIND is carveout, balloon, mem
+    /// or ivshmem [default: carveout=16M; demo balloon: balloon=64M]
     #[arg(long, value_name = "KIND=SIZE", value_delimiter = ',')]
     pub donate: Vec<Donation>,
     /// Accelerator
@@ -162,9 +193,19 @@ pub struct Run {
     pub gdb: bool,
 }
 
+/// What `demo` can show at length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Story {
+    /// The host squeezes a busy guest by its balloon, and releases it; leaves a picture of the timeline
+    Balloon,
+}
+
 /// Flags of `demo`.
 #[derive(Args, Debug)]
 pub struct Demo {
+    /// What to show [default: the guest's own story]
+    #[arg(value_enum)]
+    pub story: Option<Story>,
     #[command(flatten)]
     pub machine: MachineFlags,
 }
@@ -180,6 +221,18 @@ pub struct Test {
     /// Say what there is, and run nothing
     #[arg(long)]
     pub list: bool,
+    /// Soak a guest in random operations instead; the seed that is printed repeats them
+    #[arg(long, conflicts_with_all = ["filter", "list"])]
+    pub soak: bool,
+    /// Seed of the soak [default: from the clock]
+    #[arg(long, value_name = "N", requires = "soak")]
+    pub seed: Option<u64>,
+    /// How long to soak
+    #[arg(long, value_name = "M", requires = "soak", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]
+    pub minutes: u32,
+    /// Only put known faults back, one at a time, and see that the tests notice; is part of the host's tests
+    #[arg(long, conflicts_with_all = ["soak", "filter", "list"])]
+    pub faults: bool,
     /// How many scenarios run at once
     #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub jobs: u8,
@@ -187,15 +240,39 @@ pub struct Test {
     pub profile: ProfileFlags,
 }
 
+/// What else `bench` measures.
+#[derive(Subcommand, Debug)]
+pub enum Measure {
+    /// Compare policies of cleancache by simulation, over traces of reads
+    Policy(Policy),
+}
+
+/// Flags of `bench policy`.
+#[derive(Args, Debug)]
+pub struct Policy {
+    /// Record a trace in a guest first, and simulate with that too
+    #[arg(long)]
+    pub record: bool,
+    /// For the simulator
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub args: Vec<String>,
+}
+
 /// Flags of `bench`.
 #[derive(Args, Debug)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Bench {
+    #[command(subcommand)]
+    pub what: Option<Measure>,
     /// Print JSON instead of a table
     #[arg(long)]
     pub json: bool,
     /// Measure on this board only
     #[arg(long, value_name = "BOARD", value_enum)]
     pub machine: Option<Board>,
+    /// Measure cleancache with 1,000,000 pages too, in a guest of 6 GiB
+    #[arg(long)]
+    pub large: bool,
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {
@@ -230,5 +307,25 @@ mod tests {
         assert_eq!(run.machine.mem, Some(Size::mib(64)));
         assert_eq!(run.machine.donate.len(), 1);
         assert_eq!(run.exec.as_deref(), Some("ls -l; free"));
+    }
+
+    #[test]
+    fn what_is_meant_for_the_simulator_reaches_it() {
+        let cli = Cli::try_parse_from(["xtask", "bench", "policy", "--record", "--json", "zipf"]).unwrap();
+        let Verb::Bench(Bench { what: Some(Measure::Policy(policy)), .. }) = cli.verb else {
+            panic!("{cli:?}");
+        };
+        assert!(policy.record);
+        assert_eq!(policy.args, ["--json", "zipf"]);
+    }
+
+    #[test]
+    fn a_request_to_qemu_is_a_word_that_is_known_or_json() {
+        let request = |words: &[&str]| match Cli::try_parse_from(["xtask", "qmp"].iter().chain(words)).unwrap().verb {
+            Verb::Qmp(qmp) => qmp.request,
+            other => panic!("{other:?}"),
+        };
+        assert!(matches!(request(&["balloon", "0"]), Request::Balloon { size } if size.bytes() == 0));
+        assert!(matches!(request(&["{}"]), Request::Raw(words) if words == ["{}"]));
     }
 }

@@ -7,13 +7,14 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::str::FromStr;
 
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use protocol::exit;
 use serde::Deserialize;
 
 use crate::args::LogLevel;
+use crate::donation::{Donation, Kind};
 use crate::size::Size;
 
 /// The board.
@@ -44,53 +45,6 @@ pub enum Accel {
     Tcg,
     /// The translator, with one instruction counted as one nanosecond: runs repeat exactly.
     Counted,
-}
-
-/// Memory lent to the guest on top of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum Donation {
-    /// A range of ordinary memory that the guest sets apart at boot.
-    CarveOut(Size),
-}
-
-impl Donation {
-    /// How much is lent.
-    pub fn size(self) -> Size {
-        match self {
-            Donation::CarveOut(size) => size,
-        }
-    }
-}
-
-impl FromStr for Donation {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some(("carveout", size)) => {
-                size.parse().map(Donation::CarveOut).map_err(|error: crate::size::SizeError| error.to_string())
-            }
-            _ => Err(format!("'{text}' is not carveout=SIZE")),
-        }
-    }
-}
-
-impl TryFrom<String> for Donation {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-/// As the kernel's command line has it.
-impl fmt::Display for Donation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Donation::CarveOut(size) => write!(f, "carveout:{size}"),
-        }
-    }
 }
 
 /// The image behind /disk. Nothing that the guest writes ever reaches the file.
@@ -136,6 +90,10 @@ pub struct Machine {
     pub console: Console,
     /// Whether to wait for a debugger.
     pub debugger: bool,
+    /// Where QEMU listens for commands, if it should.
+    pub qmp: Option<PathBuf>,
+    /// The file behind ivshmem; needed only if that is among the donations.
+    pub shared_file: Option<PathBuf>,
 }
 
 impl Machine {
@@ -156,14 +114,23 @@ impl Machine {
         words
     }
 
-    /// The memory that QEMU gives the guest: its own, and what is donated.
+    /// The memory that the guest has when it starts: its own, and what is donated out of that.
     fn total_memory(&self) -> Size {
-        let donated: Size = self.donations.iter().map(|donation| donation.size()).sum();
-        self.memory + donated
+        let inside = self.donations.iter().filter(|donation| donation.kind.is_inside());
+        self.memory + inside.map(|donation| donation.size).sum()
+    }
+
+    /// The first donation of a kind.
+    fn donation(&self, kind: Kind) -> Option<Donation> {
+        self.donations.iter().copied().find(|donation| donation.kind == kind)
     }
 
     /// The whole command line.
-    pub fn command(&self) -> Command {
+    ///
+    /// # Errors
+    /// If there is no such machine: a donation that the board has no device for, or two by one device.
+    pub fn command(&self) -> Result<Command> {
+        self.check_donations()?;
         let mut qemu = Command::new(&self.qemu);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
         match self.board {
@@ -185,7 +152,7 @@ impl Machine {
             }
         };
         qemu.arg("-smp").arg(self.processors.to_string());
-        qemu.arg("-m").arg(self.total_memory().to_string());
+        qemu.arg("-m").arg(self.memory_option());
         qemu.arg("-kernel").arg(&self.bootable);
         qemu.arg("-append").arg(self.kernel_words());
         qemu.arg("-device").arg(format!("isa-debug-exit,iobase={:#x},iosize=0x04", exit::PORT));
@@ -195,6 +162,13 @@ impl Machine {
                 Board::Q35 => "virtio-blk-pci,drive=disk,disable-legacy=on",
                 Board::Microvm => "virtio-blk-device,drive=disk",
             });
+        }
+        self.add_donors(&mut qemu)?;
+        if let Some(socket) = &self.qmp {
+            let mut listen = OsString::from("unix:");
+            listen.push(escaped(socket));
+            listen.push(",server=on,wait=off");
+            qemu.arg("-qmp").arg(listen);
         }
         match &self.console {
             Console::Tagged => qemu.args(["-serial", "stdio"]),
@@ -209,9 +183,59 @@ impl Machine {
         if self.debugger {
             qemu.args(["-s", "-S"]);
         }
-        qemu
+        Ok(qemu)
+    }
+
+    /// One device each is all that the guest looks for, and a microvm has none that needs PCI.
+    fn check_donations(&self) -> Result<()> {
+        for (at, donation) in self.donations.iter().enumerate() {
+            let kind = donation.kind;
+            let again = self.donations.iter().take(at).any(|earlier| earlier.kind == kind);
+            if again && kind != Kind::CarveOut {
+                bail!("memory is donated by {kind} twice; once is all there can be");
+            }
+            if kind.needs_pci() && self.board == Board::Microvm {
+                bail!("memory cannot be donated by {kind} on microvm, which has no PCI; take q35");
+            }
+        }
+        Ok(())
+    }
+
+    /// What virtio-mem can plug needs room above the memory that is there from the start.
+    fn memory_option(&self) -> String {
+        let total = self.total_memory();
+        match self.donation(Kind::Mem) {
+            None => total.to_string(),
+            Some(donation) => format!("size={total},maxmem={}", total + donation.size + ALIGNMENT_OF_DIMMS),
+        }
+    }
+
+    /// The devices through which memory is donated and taken back.
+    fn add_donors(&self, qemu: &mut Command) -> Result<()> {
+        if self.donation(Kind::Balloon).is_some() {
+            const FEATURES: &str = "id=balloon0,deflate-on-oom=on,free-page-reporting=on";
+            qemu.arg("-device").arg(match self.board {
+                Board::Q35 => format!("virtio-balloon-pci,{FEATURES},disable-legacy=on"),
+                Board::Microvm => format!("virtio-balloon-device,{FEATURES}"),
+            });
+        }
+        if let Some(Donation { size, .. }) = self.donation(Kind::Mem) {
+            qemu.arg("-object").arg(format!("memory-backend-ram,id=vm0,size={size}"));
+            qemu.arg("-device").arg(format!("virtio-mem-pci,id=vmem0,memdev=vm0,requested-size={size}"));
+        }
+        if let Some(Donation { size, .. }) = self.donation(Kind::Ivshmem) {
+            let file = self.shared_file.as_deref().context("there is no file for the memory behind ivshmem")?;
+            let mut backend = OsString::from(format!("memory-backend-file,id=hm,size={size},share=on,mem-path="));
+            backend.push(escaped(file));
+            qemu.arg("-object").arg(backend);
+            qemu.args(["-device", "ivshmem-plain,memdev=hm"]);
+        }
+        Ok(())
     }
 }
+
+/// QEMU may want to place a memory device at a multiple of this.
+const ALIGNMENT_OF_DIMMS: Size = Size::mib(1024);
 
 impl Disk {
     fn option(&self) -> OsString {
@@ -249,17 +273,19 @@ pub(crate) mod tests {
             board: Board::Q35,
             accel: Accel::Tcg,
             memory: Size::mib(64),
-            donations: vec![Donation::CarveOut(Size::mib(16))],
+            donations: vec![Donation { kind: Kind::CarveOut, size: Size::mib(16) }],
             disk: Some(Disk { image: "/t/a,b.img".into(), bad_sector: None }),
             processors: 1,
             log: Some(LogLevel::Debug),
             console: Console::Tagged,
             debugger: false,
+            qmp: None,
+            shared_file: None,
         }
     }
 
     fn line(machine: &Machine) -> String {
-        let command = machine.command();
+        let command = machine.command().unwrap();
         let words: Vec<_> = command.get_args().map(|word| word.to_string_lossy()).collect();
         words.join(" ")
     }
@@ -282,11 +308,44 @@ pub(crate) mod tests {
         assert!(line(&machine).contains("virtio-blk-device,drive=disk"));
     }
 
+    fn with(board: Board, donations: &str) -> Machine {
+        let donations = donations.split(',').map(|donation| donation.parse().unwrap()).collect();
+        Machine { board, donations, shared_file: Some("/t/shared".into()), ..example() }
+    }
+
     #[test]
-    fn donations_parse() {
-        assert_eq!("carveout=16M".parse(), Ok(Donation::CarveOut(Size::mib(16))));
-        for text in ["carveout", "carveout=x", "balloon=16M", "=1M"] {
-            assert!(text.parse::<Donation>().is_err(), "{text}");
+    fn only_what_is_inside_adds_to_the_memory_at_the_start() {
+        let machine = with(Board::Q35, "carveout=16M,balloon=64M,mem=32M,ivshmem=8M");
+        let line = line(&machine);
+        assert!(line.contains("-m size=144M,maxmem=1200M "), "{line}");
+        for device in ["virtio-balloon-pci,id=balloon0,", "virtio-mem-pci,id=vmem0,", "ivshmem-plain,memdev=hm"] {
+            assert!(line.contains(device), "{line}");
         }
+        assert!(line.contains("size=8M,share=on,mem-path=/t/shared "), "{line}");
+        let words = machine.kernel_words();
+        assert!(words.ends_with(" donate=carveout:16M,balloon:64M,mem:32M,ivshmem:8M"), "{words}");
+    }
+
+    #[test]
+    fn a_microvm_has_a_balloon_and_nothing_that_needs_pci() {
+        assert!(line(&with(Board::Microvm, "balloon=64M")).contains("virtio-balloon-device,id=balloon0"));
+        for donation in ["mem=32M", "ivshmem=8M"] {
+            let error = with(Board::Microvm, donation).command().unwrap_err().to_string();
+            assert!(error.contains("PCI"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_is_there_once_and_ivshmem_has_a_file() {
+        assert!(with(Board::Q35, "balloon=8M,balloon=8M").command().is_err());
+        assert!(with(Board::Q35, "carveout=8M,carveout=8M").command().is_ok());
+        assert!(Machine { shared_file: None, ..with(Board::Q35, "ivshmem=8M") }.command().is_err());
+    }
+
+    #[test]
+    fn qmp_listens_where_it_is_told_to() {
+        assert!(!line(&example()).contains("-qmp"));
+        let machine = Machine { qmp: Some("/t/x.qmp".into()), ..example() };
+        assert!(line(&machine).contains("-qmp unix:/t/x.qmp,server=on,wait=off "));
     }
 }

@@ -1,15 +1,18 @@
 //! `cargo xtask`: everything a person types to work on Holdover.
 //!
-//! The verbs are in [`run`], [`test`], [`bench`], [`lint`] and here; [`workshop`] gathers what
+//! The verbs are in [`run`], [`test`], [`bench`], [`steer`], [`lint`] and here; [`workshop`] gathers what
 //! they need to start guests: a [`toolchain`], a [`build`], tools of the [`host`]. A [`machine`]
 //! describes a guest, a [`session`] is one that runs, and [`guest`] speaks the serial protocol with
-//! it. [`image`] and [`tree`] make disks.
+//! it. [`qmp`] speaks with its QEMU; [`image`] and [`tree`] make disks.
 #![forbid(unsafe_code)]
 
 mod args;
 mod bench;
 mod build;
 mod commands;
+mod counters;
+mod donation;
+mod faults;
 mod guest;
 mod host;
 mod image;
@@ -18,13 +21,19 @@ mod machine;
 mod outcome;
 mod pattern;
 mod places;
+mod policy;
+mod qmp;
 mod run;
 mod scenario;
 mod session;
 mod size;
+mod soak;
+mod squeeze;
+mod steer;
 mod strip;
 mod symbolise;
 mod test;
+mod timeline;
 mod toolchain;
 mod tree;
 mod workshop;
@@ -34,7 +43,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use args::{Cli, Profile, Verb};
+use args::{Cli, Measure, Profile, Verb};
 use host::{Install, Tool};
 use outcome::Exit;
 use places::Places;
@@ -74,7 +83,13 @@ fn act(cli: &Cli) -> Result<Exit> {
             return run::demo(&Workshop::open(places, install, profile)?, args);
         }
         Verb::Test(args) => return test::test(places, install, args),
-        Verb::Bench(args) => return bench::bench(places, install, args),
+        Verb::Bench(args) => {
+            return match &args.what {
+                None => bench::bench(places, install, args),
+                Some(Measure::Policy(args)) => policy::policy(places, install, args),
+            };
+        }
+        Verb::Qmp(args) => steer::steer(&places, &args.request)?,
         Verb::Lint => lint::lint(&places, install)?,
     }
     Ok(Exit::Success)

@@ -1,6 +1,7 @@
 //! Where things lie: the source tree, and everything under the target directory.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::{env, fs};
 
 use anyhow::{Context, Result};
@@ -54,6 +55,24 @@ impl Places {
         Ok(logs.join(format!("{name}.log")))
     }
 
+    /// Where it is written down how to reach the QEMU of the guest that `run` started last.
+    pub fn last_guest(&self) -> PathBuf {
+        self.target.join("holdover").join("guest.qmp")
+    }
+
+    /// Where faults are put into a copy of the source tree, and where that copy is built.
+    pub fn faults(&self) -> (PathBuf, PathBuf) {
+        let faults = self.target.join("faults");
+        (faults.join("tree"), faults.join("target"))
+    }
+
+    /// A file that a verb leaves for a person.
+    pub fn result(&self, name: &str) -> Result<PathBuf> {
+        let results = self.target.join("holdover");
+        make_dir(&results)?;
+        Ok(results.join(name))
+    }
+
     /// A new, empty directory for disk images and the trees that they are made from. It is
     /// removed when the value is dropped.
     pub fn work_dir(&self, name: &str) -> Result<WorkDir> {
@@ -63,14 +82,20 @@ impl Places {
             fs::remove_dir_all(&path).with_context(|| format!("cannot clear {path:?}"))?;
         }
         make_dir(&path)?;
-        Ok(WorkDir { path })
+        let count = SOCKETS.fetch_add(1, Ordering::Relaxed);
+        let socket = env::temp_dir().join(format!("holdover-{}-{count}.qmp", std::process::id()));
+        Ok(WorkDir { path, socket })
     }
 }
+
+/// How many work directories this process had, for the names of their sockets.
+static SOCKETS: AtomicU32 = AtomicU32::new(0);
 
 /// A directory that lives as long as this value.
 #[derive(Debug)]
 pub struct WorkDir {
     path: PathBuf,
+    socket: PathBuf,
 }
 
 impl WorkDir {
@@ -78,12 +103,19 @@ impl WorkDir {
     pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
+
+    /// A path for a socket. It is not inside, because the name of a socket has at most 107 bytes.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
 }
 
 impl Drop for WorkDir {
     fn drop(&mut self) {
         // What cannot be removed is only wasted space under target/.
         let _ = fs::remove_dir_all(&self.path);
+        // QEMU has removed it itself unless it was killed.
+        let _ = fs::remove_file(&self.socket);
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use protocol::exit;
 
-use crate::args::{Demo, MachineFlags, Run};
+use crate::args::{Demo, MachineFlags, Run, Story};
 use crate::commands::split;
 use crate::guest::{Guest, Limit, Listener};
 use crate::machine::{Console, Disk, Machine};
@@ -19,9 +19,8 @@ use crate::outcome::{Ending, Exit};
 use crate::places::WorkDir;
 use crate::session::Session;
 use crate::size::Size;
-use crate::symbolise;
 use crate::workshop::{MEMORY, Workshop};
-use crate::{image, tree};
+use crate::{image, squeeze, steer, symbolise, tree};
 
 /// The demo's memory and tree: small enough to be quick, the tree larger than memory and what is
 /// donated together.
@@ -47,15 +46,19 @@ pub fn run(workshop: &Workshop, args: &Run) -> Result<Exit> {
     let machine = Machine {
         disk: disk(workshop, &work, args.disk.as_deref())?,
         debugger: args.gdb,
-        ..workshop.machine_for(&args.machine, MEMORY)?
+        ..workshop.machine_for(&args.machine, MEMORY, &work)?
     };
     let patience = patience(workshop, &args.machine, args.gdb);
+    steer::remember(&workshop.places, &work)?;
     converse(workshop, &machine, &mut commands, patience)
 }
 
 /// Lets the guest tell its story.
 pub fn demo(workshop: &Workshop, args: &Demo) -> Result<Exit> {
-    tell_story(workshop, &args.machine, None)
+    match args.story {
+        None => tell_story(workshop, &args.machine, None),
+        Some(Story::Balloon) => squeeze::demo(workshop, &args.machine),
+    }
 }
 
 fn tell_story(workshop: &Workshop, flags: &MachineFlags, disk: Option<&Path>) -> Result<Exit> {
@@ -71,7 +74,7 @@ fn tell_story(workshop: &Workshop, flags: &MachineFlags, disk: Option<&Path>) ->
             image
         }
     };
-    let machine = Machine { disk: Workshop::disk(image), ..workshop.machine_for(flags, DEMO_MEMORY)? };
+    let machine = Machine { disk: Workshop::disk(image), ..workshop.machine_for(flags, DEMO_MEMORY, &work)? };
     let mut commands = ["demo".to_owned()].into_iter().map(Ok);
     converse(workshop, &machine, &mut commands, flags.timeout)
 }
@@ -119,7 +122,7 @@ fn converse(
     patience: Duration,
 ) -> Result<Exit> {
     let log = workshop.places.log("run")?;
-    let session = Session::start(machine.command(), &log)?;
+    let session = Session::start(machine.command()?, &log)?;
     let mut streams = Streams { broken: None };
     let mut failed = false;
     let ending = match Guest::boot(session, &mut streams, Limit::new(patience)) {
@@ -162,14 +165,15 @@ fn interactive(workshop: &Workshop, args: &Run) -> Result<Exit> {
     let machine = Machine {
         disk: disk(workshop, &work, args.disk.as_deref())?,
         debugger: args.gdb,
-        ..workshop.machine_for(&args.machine, MEMORY)?
+        ..workshop.machine_for(&args.machine, MEMORY, &work)?
     };
     let machine = Machine { console: Console::Terminal(log.clone()), ..machine };
     if args.gdb {
         patience(workshop, &args.machine, true);
     }
+    steer::remember(&workshop.places, &work)?;
     eprintln!("'help' lists the commands, 'poweroff' ends, Ctrl-A x ends at once");
-    let status = machine.command().status().with_context(|| format!("cannot start {:?}", machine.qemu))?;
+    let status = machine.command()?.status().with_context(|| format!("cannot start {:?}", machine.qemu))?;
     match status.code().and_then(exit::Exit::from_qemu_status) {
         Some(exit::Exit::Clean) => Ok(Exit::Success),
         Some(exit::Exit::Panic) => {

@@ -27,6 +27,59 @@ impl Size {
     }
 }
 
+/// A number of bytes that may also be none: what a host wants to have back, for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "Written")]
+pub struct Amount(u64);
+
+/// An amount as a file may have it.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Bytes(u64),
+    Text(String),
+}
+
+impl Amount {
+    /// So many bytes.
+    pub const fn new(bytes: u64) -> Amount {
+        Amount(bytes)
+    }
+
+    /// In bytes.
+    pub fn bytes(self) -> u64 {
+        self.0
+    }
+}
+
+impl FromStr for Amount {
+    type Err = SizeError;
+
+    fn from_str(text: &str) -> Result<Self, SizeError> {
+        match text {
+            "0" | "0K" | "0M" | "0G" => Ok(Amount(0)),
+            _ => text.parse::<Size>().map(Amount::from),
+        }
+    }
+}
+
+impl From<Size> for Amount {
+    fn from(size: Size) -> Amount {
+        Amount(size.bytes())
+    }
+}
+
+impl TryFrom<Written> for Amount {
+    type Error = SizeError;
+
+    fn try_from(written: Written) -> Result<Self, SizeError> {
+        match written {
+            Written::Bytes(bytes) => Ok(Amount(bytes)),
+            Written::Text(text) => text.parse(),
+        }
+    }
+}
+
 /// Why a text is no [`Size`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SizeError {
@@ -107,6 +160,14 @@ mod tests {
         assert_eq!("4096".parse::<Size>().unwrap().to_string(), "4K");
         assert_eq!("64m".parse::<Size>().unwrap(), Size::mib(64));
         assert_eq!((Size::mib(64) + Size::mib(16)).to_string(), "80M");
+    }
+
+    #[test]
+    fn only_an_amount_can_be_none() {
+        assert_eq!("0M".parse::<Amount>().unwrap().bytes(), 0);
+        assert_eq!("16M".parse::<Amount>().unwrap(), Amount::from(Size::mib(16)));
+        assert!("0M".parse::<Size>().is_err());
+        assert!("0T".parse::<Amount>().is_err());
     }
 
     #[test]

@@ -12,10 +12,12 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Profile, Test};
+use crate::faults;
 use crate::host::Install;
 use crate::outcome::Exit;
 use crate::places::Places;
 use crate::scenario::{self, Scenario, play};
+use crate::soak;
 use crate::workshop::Workshop;
 
 /// How many tests went which way.
@@ -30,6 +32,15 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
     }
+
+    /// Prints the last line, and says how it all went.
+    fn close(self) -> Exit {
+        println!("{} passed, {} failed", self.passed, self.failed);
+        match self {
+            Tally { failed: 0, passed } if passed > 0 => Exit::Success,
+            _ => Exit::Failed,
+        }
+    }
 }
 
 /// Runs the tests that were asked for; the last line counts them.
@@ -43,9 +54,24 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
         }
         return Ok(Exit::Success);
     }
+    if args.soak {
+        let workshop = Workshop::open(places, install, args.profile.or(Profile::Dev))?;
+        let tally = match soak::soak(&workshop, args.seed, args.minutes)? {
+            Ok(()) => Tally { passed: 1, failed: 0 },
+            Err(problem) => {
+                println!("FAIL  {problem}");
+                Tally { passed: 0, failed: 1 }
+            }
+        };
+        return Ok(tally.close());
+    }
+    if args.faults {
+        return Ok(try_faults(&places)?.close());
+    }
     let mut tally = Tally::default();
     if !args.no_host && args.filter.is_none() {
         tally.add(host_tests(&places)?);
+        tally.add(try_faults(&places)?);
     }
     if !scenarios.is_empty() {
         match Workshop::open(places, install, args.profile.or(Profile::Dev)) {
@@ -56,11 +82,7 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
             }
         }
     }
-    println!("{} passed, {} failed", tally.passed, tally.failed);
-    Ok(match tally {
-        Tally { failed: 0, passed } if passed > 0 => Exit::Success,
-        _ => Exit::Failed,
-    })
+    Ok(tally.close())
 }
 
 /// Threads in random interleavings: the locks are another build's.
@@ -92,6 +114,32 @@ fn cargo_test(places: &Places, which: &[&str]) -> Result<Tally> {
     if !status.success() && tally.failed == 0 {
         // It did not compile, or a test program crashed before it could count.
         tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Puts each fault back, with one line for each.
+fn try_faults(places: &Places) -> Result<Tally> {
+    let bench = faults::Bench::new(places);
+    let mut tally = Tally::default();
+    for fault in faults::load(places.root())? {
+        let started = Instant::now();
+        let problem = match bench.try_fault(&fault) {
+            Ok(Ok(())) => None,
+            Ok(Err(problem)) => Some(problem),
+            Err(error) => Some(format!("{error:#}")),
+        };
+        let (name, seconds) = (fault.name(), started.elapsed().as_secs_f64());
+        match problem {
+            None => {
+                tally.passed += 1;
+                println!("ok    {name:24} {seconds:5.1} s  {}: caught by {}", fault.about, fault.filter);
+            }
+            Some(problem) => {
+                tally.failed += 1;
+                println!("FAIL  {name:24} {seconds:5.1} s  {}: {problem}", fault.about);
+            }
+        }
     }
     Ok(tally)
 }

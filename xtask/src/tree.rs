@@ -1,6 +1,7 @@
 //! Directory trees made up for a purpose, the same on every host: contents come from a seed.
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
@@ -28,7 +29,7 @@ impl Random {
     }
 
     /// A number below `end`, which is above 0.
-    fn below(&mut self, end: u64) -> u64 {
+    pub fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
@@ -178,6 +179,21 @@ pub fn bulk(top: &Path, bytes: u64, files: u32) -> Result<()> {
 }
 
 /// Files whose block maps reach every level of indirection with 1 KiB blocks (12 direct, 256
+/// One file of `bytes` bytes, no two pages of which are alike.
+pub fn large(top: &Path, bytes: u64) -> Result<()> {
+    make_dir(top)?;
+    let path = top.join("large.bin");
+    let mut random = Random::new(11);
+    let mut left = bytes;
+    let mut file = File::create(&path).with_context(|| format!("cannot make {path:?}"))?;
+    while left > 0 {
+        let part = random.bytes(left.min(1 << 20) as usize);
+        file.write_all(&part).with_context(|| format!("cannot write {path:?}"))?;
+        left -= part.len() as u64;
+    }
+    Ok(())
+}
+
 /// single, 65,536 double), and one of more than 4 GiB; nearly all of it holes.
 pub fn far(top: &Path) -> Result<()> {
     let mut tree = Filler::new(top, 3)?;
@@ -236,5 +252,14 @@ pub fn sum(path: &Path) -> Result<String> {
     let mut file = File::open(path).with_context(|| format!("cannot read {path:?}"))?;
     let mut hash = Sha256::new();
     std::io::copy(&mut file, &mut hash).with_context(|| format!("cannot read {path:?}"))?;
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hexadecimal(&hash.finalize()))
+}
+
+/// The SHA-256 sum of bytes, in hexadecimal.
+pub fn sum_of(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -6,11 +6,12 @@ use anyhow::Result;
 
 use crate::args::{AccelChoice, MachineFlags, Profile};
 use crate::build::{Built, build};
+use crate::donation::{Donation, Kind as DonationKind};
 use crate::guest::{Guest, Limit, Listener};
 use crate::host::{Install, Tool};
-use crate::machine::{Accel, Board, Console, Disk, Donation, Machine};
+use crate::machine::{Accel, Board, Console, Disk, Machine};
 use crate::outcome::Ending;
-use crate::places::Places;
+use crate::places::{Places, WorkDir};
 use crate::session::Session;
 use crate::size::Size;
 use crate::symbolise::{self, Kind};
@@ -19,7 +20,7 @@ use crate::toolchain::{Need, Toolchain};
 /// What the kernel may call its own unless somebody says otherwise.
 pub const MEMORY: Size = Size::mib(64);
 /// What is lent on top of that.
-pub const DONATION: Donation = Donation::CarveOut(Size::mib(16));
+pub const DONATION: Donation = Donation { kind: DonationKind::CarveOut, size: Size::mib(16) };
 
 /// A build, and the tools to run it.
 #[derive(Clone, Debug)]
@@ -56,11 +57,18 @@ impl Workshop {
             log: None,
             console: Console::Tagged,
             debugger: false,
+            qmp: None,
+            shared_file: None,
         }
     }
 
+    /// A machine that QMP reaches, and that keeps shared memory in `work`.
+    pub fn machine_in(&self, work: &WorkDir) -> Machine {
+        Machine { qmp: Some(work.socket().to_owned()), shared_file: Some(work.join("ivshmem")), ..self.machine() }
+    }
+
     /// The machine that a person asked for.
-    pub fn machine_for(&self, flags: &MachineFlags, memory: Size) -> Result<Machine> {
+    pub fn machine_for(&self, flags: &MachineFlags, memory: Size, work: &WorkDir) -> Result<Machine> {
         let donations = match &flags.donate[..] {
             [] => vec![DONATION],
             donations => donations.to_vec(),
@@ -71,7 +79,7 @@ impl Workshop {
             donations,
             processors: flags.smp,
             log: flags.log,
-            ..self.machine()
+            ..self.machine_in(work)
         };
         let accel = self.choose_accel(flags.accel, &machine)?;
         Ok(Machine { accel, ..machine })
@@ -105,7 +113,7 @@ impl Workshop {
             return Ok(Err(format!("{DEVICE}: {error}")));
         }
         let probe = Machine { accel: Accel::Kvm, disk: None, ..machine.clone() };
-        let session = Session::start(probe.command(), &self.places.log("kvm-probe")?)?;
+        let session = Session::start(probe.command()?, &self.places.log("kvm-probe")?)?;
         let limit = Limit::new(PATIENCE);
         let ending = match Guest::boot(session, &mut Nobody, limit) {
             Ok((guest, _)) => guest.power_off(&mut Nobody, limit),

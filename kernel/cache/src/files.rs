@@ -5,7 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cleancache::{FileId, FsId};
-use frames::Chunks;
+use frames::chunks::{Chunks, piece};
 
 /// Files that may be known before those that nobody needs are looked for.
 const SWEEP_FLOOR: usize = 1024;
@@ -31,7 +31,7 @@ struct File {
 /// The files, by place and by name, both of which grow by small pieces: this happens under the cache's lock, when nothing can be
 /// evicted.
 pub(crate) struct Files {
-    places: Chunks<Option<File>>,
+    places: Chunks<Option<File>, { piece::<Option<File>>() }>,
     by_name: BTreeMap<Name, FileId>,
     filesystems: Vec<(FsId, Arc<dyn Backing>)>,
     sweep_at: usize,

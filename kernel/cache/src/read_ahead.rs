@@ -15,9 +15,15 @@ pub struct ReadAhead {
     /// The page that the last read touched last, plus one.
     page: u64,
     sequential: bool,
+    off: bool,
 }
 
 impl ReadAhead {
+    /// For a reader who never wants more than it asks for.
+    pub fn off() -> Self {
+        Self { off: true, ..Self::default() }
+    }
+
     /// A read begins at `pos`.
     #[inline]
     pub(crate) fn begin(&mut self, pos: u64) {
@@ -42,7 +48,8 @@ impl ReadAhead {
 
     /// The read missed, and needs `needed` pages from there on: how many to fetch, of at most `max`.
     pub(crate) fn fetch(&mut self, needed: u32, max: u32) -> u32 {
-        self.window = if self.sequential { (self.window * 2).clamp(FIRST_WINDOW.min(max), max) } else { 0 };
+        self.window =
+            if self.sequential && !self.off { (self.window * 2).clamp(FIRST_WINDOW.min(max), max) } else { 0 };
         self.window.max(needed.min(max)).max(1)
     }
 }
@@ -63,5 +70,8 @@ mod tests {
         assert_eq!(fetched, [4, 8, 16, 32, 32]);
         ahead.begin(7);
         assert_eq!(ahead.fetch(1, 32), 1, "a read elsewhere closes the window");
+        let mut off = ReadAhead::off();
+        off.begin(0);
+        assert_eq!(off.fetch(1, 32), 1, "a reader who wants no more");
     }
 }

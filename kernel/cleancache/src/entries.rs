@@ -5,7 +5,7 @@
 //! local variable of one of these functions.
 
 use crate::Config;
-use crate::names::{FileId, FsId, PoolId, StaleId, Table};
+use crate::names::{FileId, FsId, Place, PoolId, StaleId, Table};
 use crate::policy::{Policy, QUEUES, Queues};
 use crate::pool::{DonateError, Kind, Pool, PoolConfig, TakeError};
 use crate::pools::Pools;
@@ -15,6 +15,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::ops::Range;
+use frames::chunks::piece;
 use frames::{Frame, FrameList, FrameMap, Memory, Pfn, Taken};
 
 pub(crate) struct State {
@@ -24,8 +25,8 @@ pub(crate) struct State {
     pub(crate) entries: FrameMap,
     pub(crate) pools: Pools,
     /// Names, and what files counted that are gone.
-    filesystems: Table<FsStats>,
-    pub(crate) files: Table<File>,
+    filesystems: Table<FsStats, { piece::<Place<FsStats>>() }>,
+    pub(crate) files: Table<File, { piece::<Place<File>>() }>,
 }
 
 /// A file, and what happened to its pages: counted here, where every operation looks anyway.
@@ -141,7 +142,7 @@ impl State {
     }
 
     pub(crate) fn unregister_pool(&mut self, id: PoolId) -> Result<FrameList, StaleId> {
-        self.pools.get_mut(id).ok_or(StaleId)?;
+        self.pools.get(id).ok_or(StaleId)?;
         let mut frames = self.empty_list();
         for order in orders(id.slot()) {
             while let Some(taken) = self.take_front(order) {
@@ -166,42 +167,42 @@ impl State {
         if !core::ptr::eq(frame.memory(), self.memory) {
             return Err((DonateError::Foreign, frame));
         }
-        let Some(pool) = self.pools.get_mut(id) else { return Err((DonateError::NoPool, frame)) };
-        if pool.rare.tags.as_ref().is_some_and(|tags| !tags.covers(frame.pfn())) {
+        let Some(mut open) = self.pools.get(id) else { return Err((DonateError::NoPool, frame)) };
+        if open.pool.rare.tags.as_ref().is_some_and(|tags| !tags.covers(frame.pfn())) {
             return Err((DonateError::OutOfRange(frame.pfn()), frame));
         }
-        pool.donated += 1;
-        self.pools.release(id.slot(), frame);
+        open.pool.donated += 1;
+        open.release(frame);
         Ok(())
     }
 
     pub(crate) fn take_back(&mut self, id: PoolId, pfn: Pfn) -> Result<Frame, TakeError> {
         let begun = (self.config.clock)();
-        let pool = self.pools.get_mut(id).ok_or(TakeError::NoPool)?;
-        let (frame, used) = match pool.free.remove(pfn) {
+        let mut open = self.pools.get(id).ok_or(TakeError::NoPool)?;
+        let (frame, used) = match open.take_free_at(pfn) {
             Some(frame) => (frame, false),
             None => {
                 let taken = self.entries.take_pfn(pfn, orders(id.slot()));
                 (taken.ok_or(TakeError::NotHere(pfn))?.frame, true)
             }
         };
-        Ok(hand_out(pool, frame, used, begun, self.config.clock))
+        Ok(hand_out(open.pool, frame, used, begun, self.config.clock))
     }
 
     /// A free frame of the pool, or else the one whose page is the next to go.
     pub(crate) fn take_any(&mut self, id: PoolId) -> Result<Option<Frame>, TakeError> {
         let begun = (self.config.clock)();
         let Self { policy, entries, pools, .. } = self;
-        let pool = pools.get_mut(id).ok_or(TakeError::NoPool)?;
-        let (frame, used) = match pool.free.pop_front() {
+        let mut open = pools.get(id).ok_or(TakeError::NoPool)?;
+        let (frame, used) = match open.take_free() {
             Some(frame) => (frame, false),
             None => {
-                let victim = policy.victim(&mut Queues::new(entries, id.slot(), pool.donated));
+                let victim = policy.victim(&mut Queues::new(entries, id.slot(), open.pool.donated));
                 let Some(taken) = victim.and_then(|entry| entries.take(entry.key)) else { return Ok(None) };
                 (taken.frame, true)
             }
         };
-        Ok(Some(hand_out(pool, frame, used, begun, self.config.clock)))
+        Ok(Some(hand_out(open.pool, frame, used, begun, self.config.clock)))
     }
 
     pub(crate) fn clear(&mut self) {

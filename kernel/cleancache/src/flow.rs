@@ -7,7 +7,7 @@ use crate::pools::{Open, Pools};
 use crate::stats::{Refusal, Stored};
 use crate::{Offer, Wanted};
 use alloc::boxed::Box;
-use frames::{Frame, FrameMap, Key, Occupied, Taken, Vacant, Zone};
+use frames::{Frame, FrameMap, Key, Memory, Occupied, Taken, Vacant};
 
 impl State {
     pub(crate) fn store_all(&mut self, offers: impl IntoIterator<Item = Offer>, mut done: impl FnMut(Stored, Frame)) {
@@ -21,32 +21,32 @@ impl State {
     pub(crate) fn store(&mut self, offer: Offer) -> (Stored, Frame) {
         let Offer { file, index, frame, arrival } = offer;
         let key = Key { file: file.slot(), index };
-        let Self { config, policy, entries, pools, files, .. } = self;
+        let Self { memory, config, policy, entries, pools, files, .. } = self;
         let Some(record) = files.get_mut(file) else { return (Stored::Refused(Refusal::Stale), frame) };
         let Some(vacant) = entries.vacancy(key) else { return self.store_over(file, key, frame, arrival) };
         if config.gate && !arrival.workingset {
             record.refused_gate += 1;
             return (Stored::Refused(Refusal::Gate), frame);
         }
-        let Some(open) = pools.with_free() else { return self.store_full(file, vacant, frame, arrival) };
+        let Some(mut open) = pools.with_free() else { return self.store_full(file, vacant, frame, arrival) };
         let queues = Queues::new(entries, open.slot, open.pool.donated);
         let Some(place) = policy.admit(key, arrival, &queues, false) else {
             record.refused_policy += 1;
             return (Stored::Refused(Refusal::Policy), frame);
         };
         // The pool has a free frame; were there none, the page would be refused all the same.
-        let Some(room) = open.pool.free.pop_front() else {
+        let Some(room) = open.take_free() else {
             record.refused_no_frame += 1;
             return (Stored::Refused(Refusal::NoFrame), frame);
         };
         record.stores += 1;
-        (Stored::Inserted, settle(entries, open, vacant, frame, room, place))
+        (Stored::Inserted, settle(memory, entries, open, vacant, frame, room, place))
     }
 
     /// A page is stored that is not here, and no frame is free: another page goes, if one may.
     #[inline(never)]
     fn store_full(&mut self, file: FileId, vacant: Vacant, frame: Frame, arrival: Arrival) -> (Stored, Frame) {
-        let Self { config, policy, entries, pools, files, .. } = self;
+        let Self { memory, config, policy, entries, pools, files, .. } = self;
         let Some(record) = files.get_mut(file) else { return (Stored::Refused(Refusal::Stale), frame) };
         let turn = if config.evict { pools.turn() } else { None };
         let Some(open) = turn else {
@@ -66,13 +66,13 @@ impl State {
         };
         open.pool.evictions += 1;
         record.stores += 1;
-        (Stored::Inserted, settle(entries, open, vacant, frame, taken.frame, place))
+        (Stored::Inserted, settle(memory, entries, open, vacant, frame, taken.frame, place))
     }
 
     /// A page is stored of which an older copy is here: that goes, and the page takes its room if it is kept.
     #[cold]
     fn store_over(&mut self, file: FileId, key: Key, frame: Frame, arrival: Arrival) -> (Stored, Frame) {
-        let Self { config, policy, entries, pools, files, .. } = self;
+        let Self { memory, config, policy, entries, pools, files, .. } = self;
         let (Some(record), Some(old)) = (files.get_mut(file), entries.take(key)) else {
             return (Stored::Refused(Refusal::Stale), frame);
         };
@@ -92,7 +92,7 @@ impl State {
                 if let (Some(vacant), Some(open)) = (entries.vacancy(key), pools.open(slot)) {
                     record.stores += 1;
                     record.replaced += 1;
-                    return (Stored::Replaced, settle(entries, open, vacant, frame, old.frame, place));
+                    return (Stored::Replaced, settle(memory, entries, open, vacant, frame, old.frame, place));
                 }
                 Refusal::Stale
             }
@@ -112,14 +112,14 @@ impl State {
     #[inline]
     pub(crate) fn restore(&mut self, file: FileId, index: u32, frame: &mut Frame) -> (bool, Keepsake) {
         let key = Key { file: file.slot(), index };
-        let Self { config, policy, entries, pools, files, .. } = self;
+        let Self { memory, config, policy, entries, pools, files, .. } = self;
         let Some(record) = files.get_mut(file) else { return (false, Keepsake::default()) };
         let Some(place) = entries.occupied(key) else {
             record.misses += 1;
             return (false, policy.miss(key));
         };
         let found = match config.exclusive {
-            true => restore_out(policy, pools, place, frame),
+            true => restore_out(memory, policy, pools, place, frame),
             false => restore_copy(policy, entries, pools, key, frame),
         };
         match found {
@@ -156,6 +156,7 @@ impl State {
 /// The page in `frame` moves into a pool, which has `room` for it; what frame is left over.
 #[inline(always)]
 fn settle(
+    memory: &Memory,
     entries: &mut FrameMap,
     mut open: Open<'_>,
     vacant: Vacant,
@@ -165,7 +166,7 @@ fn settle(
 ) -> Frame {
     let pool = &mut *open.pool;
     pool.stores += 1;
-    let (kept, returned) = if pool.exchange && frame.zone() == Zone::Normal {
+    let (kept, returned) = if pool.exchange && memory.is_ordinary(&frame) {
         (frame, room)
     } else {
         if pool.checked {
@@ -185,16 +186,17 @@ fn settle(
 /// Restore, and let the entry go.
 #[inline(always)]
 fn restore_out(
+    memory: &Memory,
     policy: &mut Box<dyn Policy>,
     pools: &mut Pools,
     place: Occupied<'_>,
     frame: &mut Frame,
 ) -> Option<Keepsake> {
+    let mut open = pools.open(u32::from(place.order() / QUEUES))?;
     let (taken, entries) = place.take();
-    let mut open = pools.open(slot_of(&taken))?;
     let entry = Entry { key: taken.key, queue: taken.order % QUEUES, bits: taken.private };
     let mut kept = taken.frame;
-    let sound = if open.pool.exchange && frame.zone() == Zone::Normal {
+    let sound = if open.pool.exchange && memory.is_ordinary(frame) {
         core::mem::swap(frame, &mut kept);
         true
     } else {

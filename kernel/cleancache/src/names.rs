@@ -2,7 +2,7 @@
 //! place's serial number in it, and an old name is refused as stale.
 
 use core::fmt;
-use frames::Chunks;
+use frames::chunks::Chunks;
 
 /// A name that refers to nothing: never handed out, or its holder has left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,16 +67,16 @@ name!(
     FileId
 );
 
-/// Holders by name. It grows by pieces, so that it never needs much memory in one.
+/// Holders by name. It grows by pieces of `N`, so that it never needs much memory in one.
 #[derive(Debug)]
-pub(crate) struct Table<T> {
-    places: Chunks<Place<T>>,
+pub(crate) struct Table<T, const N: usize> {
+    places: Chunks<Place<T>, N>,
     /// The first free place, each of which leads to the next.
     free: u32,
 }
 
 #[derive(Debug)]
-struct Place<T> {
+pub(crate) struct Place<T> {
     serial: u32,
     holder: Holder<T>,
 }
@@ -104,12 +104,12 @@ impl<T> Place<T> {
     }
 }
 
-impl<T> Table<T> {
+impl<T, const N: usize> Table<T, N> {
     pub(crate) const fn new() -> Self {
         Self { places: Chunks::new(), free: 0 }
     }
 
-    pub(crate) fn insert<N: From<(u32, u32)>>(&mut self, holder: T) -> N {
+    pub(crate) fn insert<I: From<(u32, u32)>>(&mut self, holder: T) -> I {
         let slot = self.free;
         self.places.grow(slot as usize, |at| Place { serial: 0, holder: Holder::Free(at as u32 + 1) });
         let mut serial = 0;
@@ -119,7 +119,7 @@ impl<T> Table<T> {
                 self.free = next;
             }
         }
-        N::from((slot, serial))
+        I::from((slot, serial))
     }
 
     pub(crate) fn remove(&mut self, name: impl Into<(u32, u32)>) -> Option<T> {
@@ -145,10 +145,10 @@ impl<T> Table<T> {
     }
 
     /// Every holder, with its name.
-    pub(crate) fn iter<N: From<(u32, u32)>>(&self) -> impl Iterator<Item = (N, &T)> {
+    pub(crate) fn iter<I: From<(u32, u32)>>(&self) -> impl Iterator<Item = (I, &T)> {
         self.places
             .iter()
             .enumerate()
-            .filter_map(|(slot, place)| place.holder().map(|holder| (N::from((slot as u32, place.serial)), holder)))
+            .filter_map(|(slot, place)| place.holder().map(|holder| (I::from((slot as u32, place.serial)), holder)))
     }
 }

@@ -83,7 +83,7 @@ pub(crate) struct Pool {
     /// Whether frames are exchanged, and whether pages are checked: what the kind says, at hand.
     pub(crate) exchange: bool,
     pub(crate) checked: bool,
-    /// Whether the pool stands on the stack of pools that may have a free frame.
+    /// Whether the pool stands on the stack of pools that have a free frame.
     pub(crate) stacked: bool,
     pub(crate) stores: u64,
     pub(crate) hits: u64,

@@ -3,7 +3,7 @@
 use crate::names::PoolId;
 use crate::pool::Pool;
 use alloc::vec::Vec;
-use frames::Frame;
+use frames::{Frame, Pfn};
 
 /// In how many parts a round of turns goes through a pool.
 const TURNS: u64 = 8;
@@ -16,6 +16,34 @@ pub(crate) struct Open<'a> {
 }
 
 impl Open<'_> {
+    /// Take a frame that holds nothing.
+    #[inline(always)]
+    pub(crate) fn take_free(&mut self) -> Option<Frame> {
+        let frame = self.pool.free.pop_front();
+        self.note_taken();
+        frame
+    }
+
+    /// Take the frame `pfn`, if it holds nothing.
+    pub(crate) fn take_free_at(&mut self, pfn: Pfn) -> Option<Frame> {
+        let frame = self.pool.free.remove(pfn);
+        self.note_taken();
+        frame
+    }
+
+    #[inline(always)]
+    fn note_taken(&mut self) {
+        if self.pool.free.is_empty() && self.pool.stacked {
+            self.leave_stack();
+        }
+    }
+
+    #[cold]
+    fn leave_stack(&mut self) {
+        self.pool.stacked = false;
+        self.with_free.retain(|&slot| slot != self.slot);
+    }
+
     /// Put a frame that holds nothing on the pool's list.
     #[inline(always)]
     pub(crate) fn release(&mut self, frame: Frame) {
@@ -32,7 +60,7 @@ pub(crate) struct Pools {
     /// One after the other, since every operation looks here. They are few; that there is memory for one more is for whoever
     /// registers it to see.
     places: Vec<PoolPlace>,
-    /// Places of pools that may have a free frame, so that a store need not look through all of them.
+    /// Places of the pools that have a free frame, so that a store need not look through all of them.
     with_free: Vec<u32>,
     /// The pool whose turn it is, and for how many evictions more.
     turn: u32,
@@ -43,13 +71,6 @@ pub(crate) struct Pools {
 struct PoolPlace {
     serial: u32,
     pool: Option<Pool>,
-}
-
-impl PoolPlace {
-    #[inline]
-    fn is_used_up(&self) -> bool {
-        self.pool.as_ref().is_none_or(|pool| pool.free.is_empty())
-    }
 }
 
 impl Pools {
@@ -79,15 +100,10 @@ impl Pools {
         Some(pool)
     }
 
-    #[inline]
-    pub(crate) fn get_mut(&mut self, id: PoolId) -> Option<&mut Pool> {
-        self.places.get_mut(id.slot() as usize).filter(|place| place.serial == id.serial())?.pool.as_mut()
-    }
-
-    /// The pool at a place.
-    #[inline]
-    pub(crate) fn at_mut(&mut self, slot: u32) -> Option<&mut Pool> {
-        self.places.get_mut(slot as usize)?.pool.as_mut()
+    /// The pool of that name.
+    pub(crate) fn get(&mut self, id: PoolId) -> Option<Open<'_>> {
+        self.places.get(id.slot() as usize).filter(|place| place.serial == id.serial())?;
+        self.open(id.slot())
     }
 
     /// Frames of the pool at a place.
@@ -104,25 +120,8 @@ impl Pools {
     /// A pool that has a free frame.
     #[inline]
     pub(crate) fn with_free(&mut self) -> Option<Open<'_>> {
-        let mut slot = *self.with_free.last()?;
-        if self.places.get(slot as usize).is_none_or(PoolPlace::is_used_up) {
-            slot = self.next_with_free()?;
-        }
+        let slot = *self.with_free.last()?;
         self.open(slot)
-    }
-
-    /// The topmost of the stack has none any more: take it off, and those below that have none either.
-    #[cold]
-    fn next_with_free(&mut self) -> Option<u32> {
-        while let Some(&slot) = self.with_free.last() {
-            match self.at_mut(slot) {
-                Some(pool) if !pool.free.is_empty() => return Some(slot),
-                Some(pool) => pool.stacked = false,
-                None => {}
-            }
-            self.with_free.pop();
-        }
-        None
     }
 
     /// The pool that is to give up a page now; `None` when none has a frame. Pools take turns in proportion to their frames, so that

@@ -4,7 +4,8 @@
 //! memory, finds no other page with the same sum but by luck, one in 2^64.
 
 use core::hash::Hasher;
-use frames::{Chunks, Page, Pfn, PfnRange};
+use frames::chunks::{Chunks, piece};
+use frames::{Page, Pfn, PfnRange};
 use siphasher::sip::SipHasher13;
 
 /// The key. All zeros is good for tests.
@@ -16,7 +17,7 @@ pub struct TagKey(pub u64, pub u64);
 pub(crate) struct Tags {
     range: PfnRange,
     key: TagKey,
-    tags: Chunks<u64>,
+    tags: Chunks<u64, { piece::<u64>() }>,
 }
 
 impl Tags {

@@ -45,28 +45,42 @@ impl Buddy {
         }
         let mut have = fitting.trailing_zeros();
         let slot = self.lists[have as usize].head;
+        let told = meta[slot as usize].is_told();
         self.remove(meta, slot, have);
         while have > order {
             have -= 1;
-            self.insert(meta, slot + (1 << have), have);
+            self.insert(meta, slot + (1 << have), have, told);
         }
         self.free -= 1 << order;
         Some(slot)
     }
 
-    /// Give back the block of 2^`order` frames at `slot`.
-    pub(crate) fn give(&mut self, meta: &[FrameMeta], mut slot: u32, mut order: u32) {
+    /// Take the largest block of at least 2^`order` frames that the hypervisor was not told of, with its order.
+    pub(crate) fn take_untold(&mut self, meta: &[FrameMeta], order: u32) -> Option<(u32, u32)> {
+        // Those that were not told of stand at the front.
+        let untold =
+            |order: &u32| meta.get(self.lists[*order as usize].head as usize).is_some_and(|head| !head.is_told());
+        let order = (order..=MAX_ORDER).rev().find(untold)?;
+        let slot = self.lists[order as usize].head;
+        self.remove(meta, slot, order);
+        self.free -= 1 << order;
+        Some((slot, order))
+    }
+
+    /// Give back the block of 2^`order` frames at `slot`, of which the hypervisor was told or not.
+    pub(crate) fn give(&mut self, meta: &[FrameMeta], mut slot: u32, mut order: u32, mut told: bool) {
         self.free += 1 << order;
         while order < MAX_ORDER {
             let buddy = slot ^ (1 << order);
             if !self.contains(buddy) || meta[buddy as usize].free_order() != Some(order) {
                 break;
             }
+            told &= meta[buddy as usize].is_told();
             self.remove(meta, buddy, order);
             slot = slot.min(buddy);
             order += 1;
         }
-        self.insert(meta, slot, order);
+        self.insert(meta, slot, order, told);
     }
 
     /// Give back the slots `start..end`, in as few blocks as alignment allows.
@@ -74,16 +88,21 @@ impl Buddy {
         while start < end {
             let fits = (end - start).ilog2();
             let order = start.trailing_zeros().min(fits).min(MAX_ORDER);
-            self.give(meta, start, order);
+            self.give(meta, start, order, false);
             start += 1 << order;
         }
     }
 
     /// A freed block goes to the front, and the front is what `take` takes: its bytes are the ones most likely to be in the
-    /// processor's cache.
-    fn insert(&mut self, meta: &[FrameMeta], slot: u32, order: u32) {
-        meta[slot as usize].set_free(order);
-        self.lists[order as usize].push_front(meta, slot);
+    /// processor's cache. One that the hypervisor was told of is nowhere at all, perhaps, so it goes to the back.
+    fn insert(&mut self, meta: &[FrameMeta], slot: u32, order: u32, told: bool) {
+        meta[slot as usize].set_free(order, told);
+        let list = &mut self.lists[order as usize];
+        if told {
+            list.push_back(meta, slot)
+        } else {
+            list.push_front(meta, slot)
+        }
         self.occupied |= 1 << order;
     }
 

@@ -5,19 +5,19 @@ use crate::addr::FRAME_SIZE;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// The vector. Its spine takes eight bytes (and a length) a piece.
+/// The vector, in pieces of `N` entries, as [`piece`] says. Its spine takes eight bytes a piece.
 #[derive(Debug)]
-pub struct Chunks<T> {
-    pieces: Vec<Box<[T]>>,
+pub struct Chunks<T, const N: usize> {
+    pieces: Vec<Box<[T; N]>>,
 }
 
-impl<T> Chunks<T> {
-    /// Entries in a piece: a power of two.
-    const PIECE: usize = {
-        let fit = FRAME_SIZE / if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
-        1 << (if fit == 0 { 1 } else { fit }).ilog2()
-    };
+/// How many `T` make a piece: a power of two, and as many as a frame has room for.
+pub const fn piece<T>() -> usize {
+    let fit = FRAME_SIZE / if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
+    1 << (if fit == 0 { 1 } else { fit }).ilog2()
+}
 
+impl<T, const N: usize> Chunks<T, N> {
     /// An empty vector.
     pub const fn new() -> Self {
         Self { pieces: Vec::new() }
@@ -25,7 +25,7 @@ impl<T> Chunks<T> {
 
     /// How many entries there are, a whole number of pieces.
     pub fn len(&self) -> usize {
-        self.pieces.len() * Self::PIECE
+        self.pieces.len() * N
     }
 
     /// Whether there is none.
@@ -37,29 +37,31 @@ impl<T> Chunks<T> {
     pub fn grow(&mut self, at: usize, fill: impl Fn(usize) -> T) {
         while self.len() <= at {
             let first = self.len();
-            self.pieces.push((first..first + Self::PIECE).map(&fill).collect());
+            let piece: Box<[T]> = (first..first + N).map(&fill).collect();
+            let Ok(piece) = piece.try_into() else { break };
+            self.pieces.push(piece);
         }
     }
 
     /// The entry at `at`.
     #[inline]
     pub fn get(&self, at: usize) -> Option<&T> {
-        self.pieces.get(at / Self::PIECE)?.get(at % Self::PIECE)
+        Some(&self.pieces.get(at / N)?[at % N])
     }
 
     /// The entry at `at`, to change.
     #[inline]
     pub fn get_mut(&mut self, at: usize) -> Option<&mut T> {
-        self.pieces.get_mut(at / Self::PIECE)?.get_mut(at % Self::PIECE)
+        Some(&mut self.pieces.get_mut(at / N)?[at % N])
     }
 
     /// Every entry, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.pieces.iter().flatten()
+        self.pieces.iter().flat_map(|piece| piece.iter())
     }
 }
 
-impl<T> Default for Chunks<T> {
+impl<T, const N: usize> Default for Chunks<T, N> {
     fn default() -> Self {
         Self::new()
     }
@@ -71,7 +73,7 @@ mod tests {
 
     #[test]
     fn entries_stay_where_they_are() {
-        let mut chunks: Chunks<[u64; 9]> = Chunks::new();
+        let mut chunks: Chunks<[u64; 9], { piece::<[u64; 9]>() }> = Chunks::new();
         assert!(chunks.is_empty() && chunks.get(0).is_none());
         chunks.grow(0, |at| [at as u64; 9]);
         let first: *const _ = chunks.get(0).expect("just grown");
@@ -80,5 +82,10 @@ mod tests {
         assert_eq!(chunks.get(1000), Some(&[1000; 9]));
         assert!(chunks.iter().enumerate().all(|(at, entry)| *entry == [at as u64; 9]));
         assert!(chunks.get(chunks.len()).is_none());
+    }
+
+    #[test]
+    fn a_piece_is_a_frame_at_most() {
+        assert_eq!((piece::<u64>(), piece::<[u8; 33]>(), piece::<[u8; 5000]>()), (512, 64, 1));
     }
 }

@@ -1,6 +1,6 @@
 //! The owned frame.
 
-use crate::addr::{Page, Pfn, Zone};
+use crate::addr::{Page, Pfn};
 use crate::copy;
 use crate::memory::Memory;
 use core::fmt;
@@ -67,6 +67,12 @@ impl Frame {
         self.0.pfn()
     }
 
+    /// Its slot.
+    #[inline]
+    pub(crate) fn slot(&self) -> u32 {
+        self.0.slot()
+    }
+
     /// Whether it is a frame of this machine.
     #[inline]
     pub(crate) fn is_of(&self, memory: &Memory) -> bool {
@@ -77,12 +83,6 @@ impl Frame {
     #[inline]
     pub fn memory(&self) -> &'static Memory {
         self.0.memory()
-    }
-
-    /// The zone that it lies in.
-    #[inline]
-    pub fn zone(&self) -> Zone {
-        self.memory().zone_of_slot(self.0.slot())
     }
 
     /// Its bytes.

@@ -87,7 +87,7 @@ impl FrameList {
         meta.keeper.load(Acquire) == ON_LIST && meta.file.load(Relaxed) == self.number
     }
 
-    #[inline]
+    #[inline(always)]
     fn adopt(&self, frame: Frame) -> u32 {
         assert!(frame.is_of(self.memory), "a frame of another machine");
         let slot = frame.disown().slot();

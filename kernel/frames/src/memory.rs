@@ -395,6 +395,13 @@ impl Memory {
         self.zone_of_slot(self.slot(pfn))
     }
 
+    /// Whether a frame of this machine is ordinary memory: its own, and outside the scratch area.
+    #[inline]
+    pub fn is_ordinary(&self, frame: &Frame) -> bool {
+        let slot = frame.slot();
+        !self.scratch_area.contains(&slot) && slot < self.span
+    }
+
     /// One frame, its bytes unspecified; `None` when there is none in these zones.
     pub fn allocate(&'static self, zones: Zones) -> Option<Frame> {
         let slot = self.take(zones, 0)?;
@@ -413,9 +420,7 @@ impl Memory {
             Zones::Preservable => None,
         };
         let slot = from_scratch.or_else(|| self.normal.lock().take(self.meta, order))?;
-        if cfg!(debug_assertions) {
-            self.check_poison(slot, order);
-        }
+        self.check(slot, order);
         Some(slot)
     }
 
@@ -425,7 +430,27 @@ impl Memory {
         if cfg!(debug_assertions) {
             self.poison(slot, 1 << order);
         }
-        zone.lock().give(self.meta, slot, order);
+        zone.lock().give(self.meta, slot, order, false);
+    }
+
+    /// The free lists of these zones.
+    pub(crate) fn zones(&self, zones: Zones) -> impl Iterator<Item = &Lock<Buddy>> {
+        let scratch = (zones == Zones::Ephemeral).then_some(&self.scratch);
+        scratch.into_iter().chain([&self.normal])
+    }
+
+    /// Give back a block that the hypervisor was told of.
+    pub(crate) fn give_told(&self, slot: u32, order: u32) {
+        if let Some(zone) = self.zone_lock(slot) {
+            zone.lock().give(self.meta, slot, order, true);
+        }
+    }
+
+    /// Look at a block that was just taken, in a debug build, and expect nothing of its bytes from here on.
+    pub(crate) fn check(&self, slot: u32, order: u32) {
+        if cfg!(debug_assertions) {
+            self.check_poison(slot, order);
+        }
     }
 
     /// Give back the `slots` of a run, which lie in one zone or in both.

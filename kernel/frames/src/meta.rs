@@ -19,6 +19,8 @@ pub(crate) const MAX_ORDERS: usize = ON_LIST as usize - 1;
 
 /// `keeper` of a block on a free list; the low bits are its order.
 const FREE: u16 = 0x8000;
+/// Beside it: the hypervisor was told that the block is free.
+const TOLD: u16 = 0x4000;
 
 /// The record of one frame. All zeros is the record of a frame that is on no free list.
 #[derive(Debug, Default)]
@@ -48,11 +50,16 @@ impl FrameMeta {
     /// The order of the free block that begins here.
     pub(crate) fn free_order(&self) -> Option<u32> {
         let keeper = self.keeper.load(Relaxed);
-        (keeper & FREE != 0).then_some(u32::from(keeper & !FREE))
+        (keeper & FREE != 0).then_some(u32::from(keeper & !(FREE | TOLD)))
     }
 
-    pub(crate) fn set_free(&self, order: u32) {
-        self.keeper.store(FREE | order as u16, Relaxed);
+    /// Whether the hypervisor was told of the free block that begins here.
+    pub(crate) fn is_told(&self) -> bool {
+        self.keeper.load(Relaxed) & (FREE | TOLD) == FREE | TOLD
+    }
+
+    pub(crate) fn set_free(&self, order: u32, told: bool) {
+        self.keeper.store(FREE | if told { TOLD } else { 0 } | order as u16, Relaxed);
     }
 
     pub(crate) fn set_taken(&self) {
@@ -71,7 +78,7 @@ pub(crate) struct Links {
 impl Links {
     pub(crate) const EMPTY: Self = Self { head: NIL, tail: NIL, len: 0 };
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_front(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         this.prev.store(NIL, Relaxed);
@@ -84,7 +91,7 @@ impl Links {
         self.len += 1;
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn push_back(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         this.next.store(NIL, Relaxed);
@@ -98,7 +105,7 @@ impl Links {
     }
 
     /// Take `slot`, which is on this list, off it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn unlink(&mut self, meta: &[FrameMeta], slot: u32) {
         let this = &meta[slot as usize];
         let (next, prev) = (this.next.load(Relaxed), this.prev.load(Relaxed));

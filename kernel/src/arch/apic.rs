@@ -1,12 +1,16 @@
-//! Interrupt controllers: the local APIC and one I/O APIC, for the serial port's interrupt; the 8259s are silenced.
+//! Interrupt controllers: the local APIC and the I/O APICs, for the serial port's interrupt and those of devices that want to be
+//! served; the 8259s are silenced.
 //!
-//! Both APICs lie at their standard addresses on q35 and on microvm. They are reached through the physical window; the
+//! The APICs lie at their standard addresses on q35 and on microvm. They are reached through the physical window; the
 //! hypervisor traps these pages whatever the mapping's cache attributes say.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
 
 use super::paging;
-use super::trap::{VECTOR_SERIAL, VECTOR_SPURIOUS};
+use super::trap::{VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS};
 
 /// Intel SDM vol. 3, 11.4.1.
 const LOCAL_APIC: u64 = 0xfee0_0000;
@@ -18,14 +22,25 @@ const LOCAL_LINT0: u64 = 0x350;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
 
-/// Intel 82093AA datasheet, 3.1: a selector and a window.
-const IO_APIC: u64 = 0xfec0_0000;
+/// Intel 82093AA datasheet, 3.1: a selector and a window. A microvm has a second one, whose inputs are lines 24 and up.
+const IO_APICS: [u64; 2] = [0xfec0_0000, 0xfec1_0000];
 const IO_SELECT: u64 = 0x00;
 const IO_WINDOW: u64 = 0x10;
+const IO_VERSION: u32 = 0x01;
 const IO_REDIRECTION: u32 = 0x10;
 
 /// The line of the first serial port: ISA interrupt 4, which reaches the I/O APIC on the input of the same number.
 const SERIAL_LINE: u32 = 4;
+
+/// Inputs of an I/O APIC.
+const IO_INPUTS: u32 = 24;
+const LINES: u32 = IO_INPUTS * IO_APICS.len() as u32;
+
+/// Bits of a redirection entry beside [`MASKED`].
+const LEVEL: u32 = 1 << 15;
+
+/// The inputs that were routed to the vector of devices, one bit each.
+static ROUTED: AtomicU64 = AtomicU64::new(0);
 
 /// Masks the 8259s, switches the local APIC on, and routes the serial line to it.
 pub fn init() {
@@ -33,11 +48,58 @@ pub fn init() {
     write(LOCAL_APIC + LOCAL_LINT0, MASKED);
     write(LOCAL_APIC + LOCAL_TASK_PRIORITY, 0);
     write(LOCAL_APIC + LOCAL_SPURIOUS, SOFTWARE_ENABLE | u32::from(VECTOR_SPURIOUS));
+    lead_here(SERIAL_LINE, u32::from(VECTOR_SERIAL));
+}
+
+/// Routes a line, which devices may share, to the vector of devices; says whether there is such a line. The line is high as long as
+/// a device waits to be served, which takes a while, so [`on_devices`] closes it and [`listen`] opens it again.
+pub fn route(line: u32) -> bool {
+    // The low ones are the timer's, the keyboard's and the serial ports'.
+    if line >= LINES || line <= SERIAL_LINE {
+        return false;
+    }
+    without_interrupts(|| {
+        // The byte that says which input is the last; there may be no such I/O APIC at all.
+        let present = read_io(line, IO_VERSION) >> 16 & 0xff == IO_INPUTS - 1;
+        if present {
+            ROUTED.fetch_or(1 << line, Ordering::Relaxed);
+            lead_here(line, u32::from(VECTOR_DEVICES) | LEVEL);
+        }
+        present
+    })
+}
+
+/// Handles the interrupt of devices: closes their lines until they were served.
+pub fn on_devices() {
+    for line in routed() {
+        write_entry(line, 0, u32::from(VECTOR_DEVICES) | LEVEL | MASKED);
+    }
+    end_of_interrupt();
+}
+
+/// The devices were served: opens their lines. One that is high still, or again, interrupts at once.
+pub fn listen() {
+    without_interrupts(|| routed().for_each(|line| lead_here(line, u32::from(VECTOR_DEVICES) | LEVEL)));
+}
+
+fn routed() -> impl Iterator<Item = u32> {
+    let routed = ROUTED.load(Ordering::Relaxed);
+    (0..LINES).filter(move |line| routed & 1 << line != 0)
+}
+
+/// Where a device writes a message that is to interrupt this processor (Intel SDM vol. 3, 11.11.1): fixed delivery, physical
+/// destination.
+pub fn message_address() -> u32 {
+    LOCAL_APIC as u32 | read(LOCAL_APIC + LOCAL_ID) >> 24 << 12
+}
+
+/// Sets an entry to what `low` says: a vector, and perhaps [`LEVEL`]. The handler of devices writes to entries too, and an entry is
+/// reached in two steps, so interrupts have to be off when they are routed.
+fn lead_here(line: u32, low: u32) {
     let here = read(LOCAL_APIC + LOCAL_ID) & 0xff00_0000;
-    let entry = IO_REDIRECTION + 2 * SERIAL_LINE;
-    write_io(entry + 1, here);
-    // Fixed delivery, physical destination, active high, edge, not masked: all zero bits beside the vector.
-    write_io(entry, u32::from(VECTOR_SERIAL));
+    write_entry(line, 1, here);
+    // Fixed delivery, physical destination, active high, edge, not masked: all zero bits.
+    write_entry(line, 0, low);
 }
 
 /// Tells the local APIC that the interrupt in service has been handled.
@@ -45,9 +107,11 @@ pub fn end_of_interrupt() {
     write(LOCAL_APIC + LOCAL_END_OF_INTERRUPT, 0);
 }
 
-/// Masks the serial line and switches the local APIC off, as the next kernel expects to find it.
+/// Masks every line that was routed and switches the local APIC off, as the next kernel expects to find it.
 pub fn quiesce() {
-    write_io(IO_REDIRECTION + 2 * SERIAL_LINE, MASKED);
+    for line in routed().chain([SERIAL_LINE]) {
+        write_entry(line, 0, MASKED);
+    }
     write(LOCAL_APIC + LOCAL_SPURIOUS, u32::from(VECTOR_SPURIOUS));
 }
 
@@ -69,11 +133,24 @@ fn read(address: u64) -> u32 {
 }
 
 fn write(address: u64, value: u32) {
-    // SAFETY: as in `read`. The values written route one interrupt to a vector that has a handler, or mask it.
+    // SAFETY: as in `read`. The values written route interrupts to vectors that have a handler, or mask them.
     unsafe { register(address).write_volatile(value) };
 }
 
-fn write_io(index: u32, value: u32) {
-    write(IO_APIC + IO_SELECT, index);
-    write(IO_APIC + IO_WINDOW, value);
+/// Sets the lower or upper half of a line's redirection entry.
+fn write_entry(line: u32, half: u32, value: u32) {
+    let io_apic = io_apic(line);
+    write(io_apic + IO_SELECT, IO_REDIRECTION + 2 * (line % IO_INPUTS) + half);
+    write(io_apic + IO_WINDOW, value);
+}
+
+/// A register of the I/O APIC that a line leads to.
+fn read_io(line: u32, index: u32) -> u32 {
+    let io_apic = io_apic(line);
+    write(io_apic + IO_SELECT, index);
+    read(io_apic + IO_WINDOW)
+}
+
+fn io_apic(line: u32) -> u64 {
+    IO_APICS[(line / IO_INPUTS) as usize % IO_APICS.len()]
 }

@@ -1,15 +1,16 @@
-//! The page tables in use: looking addresses up, taking single pages out, adding device registers.
+//! The page tables in use: looking addresses up, taking single pages out, adding device registers and memory of devices.
 //!
 //! The boot stage made the tables: the kernel image with W^X, and all physical memory at [`WINDOW`], writable and not
 //! executable. Nothing is ever taken out of the window, so a frame that its owner can reach stays reachable. Tables are
 //! changed by one processor, with no interrupt handler that looks at them.
 
 use core::fmt;
-use frames::{Memory, PfnRange, PhysAddr, Zones};
+use frames::{Memory, Pfn, PfnRange, PhysAddr, Zones};
 use x86_64::VirtAddr;
 use x86_64::structures::paging::mapper::{MapToError, TranslateResult, UnmapError};
 use x86_64::structures::paging::{
-    FrameAllocator, Mapper, OffsetPageTable, Page, PageTable, PageTableFlags, PhysFrame, Size4KiB, Translate,
+    FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size2MiB, Size4KiB,
+    Translate,
 };
 
 use super::cpu;
@@ -88,7 +89,7 @@ pub fn in_window(address: u64) -> bool {
 /// # Errors
 /// If no 4 KiB page is mapped at `address`.
 pub fn unmap_page(address: u64) -> Result<(), PagingError> {
-    let page = page_at(address)?;
+    let page: Page<Size4KiB> = page_at(address)?;
     with_tables(|tables| match tables.unmap(page) {
         Ok((_, flush)) => {
             flush.flush();
@@ -105,30 +106,65 @@ pub fn unmap_page(address: u64) -> Result<(), PagingError> {
 /// # Errors
 /// If the frames are beyond the window, or there is no frame for a page table; what was mapped until then stays.
 pub fn show_registers(memory: &'static Memory, range: PfnRange) -> Result<(), PagingError> {
-    let flags =
-        PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE | PageTableFlags::NO_CACHE;
-    for index in 0..range.count {
-        let physical = range.start.offset(index).addr();
-        let address = window(physical).ok_or(PagingError::BadAddress(physical.as_u64()))?;
-        if is_mapped(address) {
+    (0..range.count).try_for_each(|index| {
+        show_page::<Size4KiB>(memory, range.start.offset(index), PageTableFlags::NO_CACHE).map(drop)
+    })
+}
+
+/// Makes the window show memory that is no RAM of the memory map, such as what a device plugs in. Pages that are mapped stay as
+/// they are; new page tables come from `memory` and stay in use for good.
+///
+/// # Errors
+/// As for [`show_registers`].
+pub fn show_memory(memory: &'static Memory, range: PfnRange) -> Result<(), PagingError> {
+    let mut next = range.start;
+    while next < range.end() {
+        let left = range.end().get() - next.get();
+        let large = next.get().is_multiple_of(LARGE) && left >= LARGE;
+        if large && let Ok(true) = show_page::<Size2MiB>(memory, next, PageTableFlags::empty()) {
+            next = next.offset(LARGE);
             continue;
         }
-        let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(physical.as_u64()));
-        // SAFETY: nothing is mapped there, so no reference to it exists, and the window shows each frame at one address
-        // only. Registers are no memory that anybody owns.
-        let mapped = with_tables(|tables| unsafe {
-            tables.map_to(page_at(address)?, frame, flags, &mut TableFrames(memory)).map_err(|error| match error {
-                MapToError::FrameAllocationFailed => PagingError::NoMemory,
-                MapToError::ParentEntryHugePage => PagingError::LargePage(address),
-                MapToError::PageAlreadyMapped(_) => PagingError::InUse(address),
-            })
-        });
-        mapped?.flush();
+        // One large page's worth in small pages: where some of it is mapped, or up to where large pages begin.
+        let end = next.offset((LARGE - next.get() % LARGE).min(left));
+        while next < end {
+            show_page::<Size4KiB>(memory, next, PageTableFlags::empty())?;
+            next = next.offset(1);
+        }
     }
     Ok(())
 }
 
-fn page_at(address: u64) -> Result<Page<Size4KiB>, PagingError> {
+/// Frames of a large page.
+const LARGE: u64 = Size2MiB::SIZE / Size4KiB::SIZE;
+
+/// Makes the window show the page that begins with frame `first`, unless something is mapped where it begins; says whether it
+/// did.
+fn show_page<S: PageSize>(memory: &'static Memory, first: Pfn, flags: PageTableFlags) -> Result<bool, PagingError>
+where
+    for<'a> OffsetPageTable<'a>: Mapper<S>,
+{
+    let physical = first.addr();
+    let address = window(physical).ok_or(PagingError::BadAddress(physical.as_u64()))?;
+    if is_mapped(address) {
+        return Ok(false);
+    }
+    let flags = flags | PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
+    let frame = PhysFrame::<S>::containing_address(x86_64::PhysAddr::new(physical.as_u64()));
+    // SAFETY: nothing is mapped there, so no reference to it exists, and the window shows each frame at one address only.
+    // Registers are no memory that anybody owns, and memory that a device brings has no owner before it is shown.
+    let mapped = with_tables(|tables| unsafe {
+        tables.map_to(page_at(address)?, frame, flags, &mut TableFrames(memory)).map_err(|error| match error {
+            MapToError::FrameAllocationFailed => PagingError::NoMemory,
+            MapToError::ParentEntryHugePage => PagingError::LargePage(address),
+            MapToError::PageAlreadyMapped(_) => PagingError::InUse(address),
+        })
+    });
+    mapped?.flush();
+    Ok(true)
+}
+
+fn page_at<S: PageSize>(address: u64) -> Result<Page<S>, PagingError> {
     VirtAddr::try_new(address)
         .ok()
         .and_then(|address| Page::from_start_address(address).ok())

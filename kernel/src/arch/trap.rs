@@ -10,10 +10,13 @@ use core::fmt;
 use core::mem::{MaybeUninit, offset_of};
 
 use super::{apic, cpu, stacks};
+use crate::drivers::attention;
 use crate::{console, panic};
 
 /// Vector of the serial port's interrupt (first of the range above the exceptions).
 pub const VECTOR_SERIAL: u8 = 0x20;
+/// Vector that all devices share which want to be served when it suits.
+pub const VECTOR_DEVICES: u8 = 0x21;
 /// Vector of the local APIC's spurious interrupt, which must not be acknowledged.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -159,6 +162,10 @@ extern "C" fn dispatch(frame: &TrapFrame) {
         Ok(VECTOR_SERIAL) => {
             console::input::on_interrupt();
             apic::end_of_interrupt();
+        }
+        Ok(VECTOR_DEVICES) => {
+            attention::ring();
+            apic::on_devices();
         }
         Ok(VECTOR_SPURIOUS) => {}
         _ => panic::on_exception(frame, &Cause::of(frame)),

@@ -2,6 +2,8 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::cell::Cell;
+use core::ops::Range;
 
 use cache::PageCache;
 use cleancache::{Arrival, Cleancache, Config, FileId, Kind, Offer, PoolConfig, PoolId, Stored};
@@ -14,6 +16,8 @@ use crate::shell::{Failure, Outcome, Session};
 
 const FEW: usize = BATCH;
 const MANY: usize = 1_000_000;
+/// Pages that reclaim offers in one operation.
+const SET: usize = 32;
 
 /// What a store meets.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -82,7 +86,7 @@ pub const BENCHES: [Bench; 16] = [
         run: |session| take_back(session, FEW).map(|(_, worst)| worst),
     },
     Bench {
-        name: "large-store-x",
+        name: "large-store-full-x",
         about: "cleancache-store-full-x with 1,000,000 pages",
         usual: false,
         run: |session| store(session, Kind::Exchangeable, Meets::Pages, MANY),
@@ -155,23 +159,27 @@ impl Stand {
         Ok(Self { cleancache, pool, file, pages: pages as u32, donated, page: Some(page) })
     }
 
-    /// Stores pages, each of them a new one.
-    fn store(&mut self, pages: impl Iterator<Item = u32>) -> Outcome {
-        for index in pages {
-            let Some(page) = self.page.take() else { break };
-            let arrival = Arrival { workingset: true, ..Arrival::default() };
-            let offer = Offer { file: self.file, index, frame: page, arrival };
-            let (stored, page) = self.cleancache.store(offer);
-            self.page = Some(page);
-            if stored != Stored::Inserted {
-                return Err(Failure::other("cleancache", format_args!("page {index}: {stored:?}")));
-            }
+    /// Stores pages, each of them a new one, in sets as reclaim does.
+    fn store(&mut self, mut pages: Range<u32>) -> Outcome {
+        let page = Cell::new(self.page.take());
+        let mut kept = 0;
+        let wanted = pages.len();
+        while !pages.is_empty() {
+            let offers = pages.by_ref().take(SET).map_while(|index| {
+                let arrival = Arrival { workingset: true, ..Arrival::default() };
+                Some(Offer { file: self.file, index, frame: page.take()?, arrival })
+            });
+            self.cleancache.store_all(offers, |stored, left_over| {
+                kept += usize::from(stored == Stored::Inserted);
+                page.set(Some(left_over));
+            });
         }
-        Ok(())
+        self.page = page.take();
+        if kept == wanted { Ok(()) } else { Err(Failure::other("cleancache", "a page was not kept")) }
     }
 
     /// Restores pages, which are there.
-    fn restore(&mut self, pages: impl Iterator<Item = u32>) -> Outcome {
+    fn restore(&mut self, pages: Range<u32>) -> Outcome {
         let Some(page) = &mut self.page else { return Ok(()) };
         for index in pages {
             if !self.cleancache.restore(self.file, index, page) {
@@ -181,7 +189,7 @@ impl Stand {
         Ok(())
     }
 
-    fn invalidate(&self, pages: impl Iterator<Item = u32>) {
+    fn invalidate(&self, pages: Range<u32>) {
         pages.for_each(|index| self.cleancache.invalidate(self.file, index));
     }
 }
@@ -211,7 +219,7 @@ fn measure(
     Ok(count)
 }
 
-fn batch(first: u32) -> core::ops::Range<u32> {
+fn batch(first: u32) -> Range<u32> {
     first..first + BATCH as u32
 }
 

@@ -5,6 +5,8 @@
 //! two operations is outside the count.
 
 mod cleancache;
+mod ranges;
+mod thrash;
 
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -32,7 +34,7 @@ struct Bench {
 }
 
 fn all() -> impl Iterator<Item = &'static Bench> {
-    BENCHES.iter().chain(&cleancache::BENCHES)
+    BENCHES.iter().chain(&cleancache::BENCHES).chain(&ranges::BENCHES)
 }
 
 /// What came out: the cost of an operation is the quotient.
@@ -53,7 +55,7 @@ impl Count {
     }
 }
 
-/// All of them: these and those of [`cleancache`].
+/// All of them: these and those of [`cleancache`] and [`ranges`].
 const BENCHES: [Bench; 6] = [
     Bench {
         name: "cache-hit",
@@ -82,13 +84,17 @@ const WARM_UP: usize = 64;
 /// The file that the tmpfs measurements write.
 const SCRATCH_FILE: &[u8] = b"/tmp/.bench";
 
-/// `bench [-l] [NAME...]`
+/// `bench [-l] [NAME...]`, `bench thrash FILE`
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "l")?;
+    if let [b"thrash", path] = args.operands.as_slice() {
+        return thrash::run(session, path);
+    }
     if args.has('l') {
         for Bench { name, about, .. } in all() {
             session.out.print(format_args!("{name:28} {about}\n"));
         }
+        session.out.print(format_args!("{:28} {}\n", "thrash FILE", thrash::ABOUT));
         return Ok(());
     }
     session.out.print(format_args!("{:28} {:>16} {:>12}\n", "", "per operation", "operations"));

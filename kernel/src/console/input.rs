@@ -7,7 +7,7 @@
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use crate::arch::cpu;
-use crate::drivers::uart;
+use crate::drivers::{attention, uart};
 
 const CAPACITY: usize = 1024;
 /// What Control-C sends.
@@ -66,16 +66,29 @@ pub fn try_read() -> Option<u8> {
     Some(byte)
 }
 
-/// Waits for the next byte, with the processor halted.
-pub fn read() -> u8 {
+/// What ended the waiting for a byte.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Woken {
+    /// This was typed.
+    Byte(u8),
+    /// A device wants to be served; nothing was typed yet.
+    Bell,
+}
+
+/// Waits for the next byte, with the processor halted, or for a device that wants to be served.
+pub fn wait() -> Woken {
     loop {
         // With interrupts off nothing can arrive between the look and the halt: `sti` takes effect after the `hlt` that
         // follows it.
         cpu::disable_interrupts();
-        match try_read() {
-            Some(byte) => {
+        let woken = match try_read() {
+            Some(byte) => Some(Woken::Byte(byte)),
+            None => attention::is_rung().then_some(Woken::Bell),
+        };
+        match woken {
+            Some(woken) => {
                 cpu::enable_interrupts();
-                return byte;
+                return woken;
             }
             None => cpu::enable_interrupts_and_halt(),
         }

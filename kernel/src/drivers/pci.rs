@@ -5,12 +5,16 @@
 
 use alloc::vec::Vec;
 use virtio_drivers::transport::pci::bus::{
-    ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType, PciRoot,
+    CapabilityInfo, ConfigurationAccess, DeviceFunction, DeviceFunctionInfo, HeaderType, PciRoot,
 };
 use x86_64::instructions::port::Port;
 
 /// Offset of the bus numbers in a bridge's header: primary, secondary, subordinate, latency.
 const BRIDGE_BUSES: u8 = 0x18;
+
+/// Offset of the interrupt line and pin, and the line of a pin that leads nowhere.
+const INTERRUPT: u8 = 0x3c;
+const NO_LINE: u8 = 0xff;
 
 /// Configuration access mechanism 1 (PCI Local Bus specification 3.0, 3.2.2.3.2): an address port and a data port.
 #[derive(Debug)]
@@ -18,6 +22,14 @@ pub struct ConfigPorts(());
 
 /// The machine's PCI root. There is one pair of ports, so there is one root: `find` makes it and gives it away.
 pub type Root = PciRoot<ConfigPorts>;
+
+/// What is plugged in.
+pub struct Bus {
+    /// The way to its registers.
+    pub root: Root,
+    /// Every function.
+    pub functions: Vec<(DeviceFunction, DeviceFunctionInfo)>,
+}
 
 fn select(function: DeviceFunction, register: u8) {
     let address = 1 << 31
@@ -38,7 +50,7 @@ impl ConfigurationAccess for ConfigPorts {
 
     fn write_word(&mut self, function: DeviceFunction, register: u8, data: u32) {
         select(function, register);
-        // SAFETY: the callers size address registers, with decoding off, and set the command register.
+        // SAFETY: the callers size address registers, with decoding off, set the command register, and switch messages on.
         unsafe { Port::new(0xcfc).write(data) };
     }
 
@@ -47,8 +59,32 @@ impl ConfigurationAccess for ConfigPorts {
     }
 }
 
+/// More capabilities than fit into a function's configuration space.
+pub const MAX_CAPABILITIES: usize = 48;
+
+/// The capabilities of a function; cut off where a circle would begin.
+pub fn capabilities(root: &Root, function: DeviceFunction) -> impl Iterator<Item = CapabilityInfo> {
+    root.capabilities(function).take(MAX_CAPABILITIES)
+}
+
+/// Where firmware has led a function's interrupt pin: an input of the interrupt controllers.
+pub fn line(function: DeviceFunction) -> Option<u32> {
+    let [line, pin, ..] = read(function, INTERRUPT).to_le_bytes();
+    (pin != 0 && line != 0 && line != NO_LINE).then_some(u32::from(line))
+}
+
+/// A register of a function's configuration space.
+pub fn read(function: DeviceFunction, register: u8) -> u32 {
+    ConfigPorts(()).read_word(function, register)
+}
+
+/// Sets a register of a function's configuration space.
+pub(super) fn write(function: DeviceFunction, register: u8, value: u32) {
+    ConfigPorts(()).write_word(function, register, value);
+}
+
 /// Every function on bus 0 and behind the bridges found there, bus by bus.
-pub fn find() -> (Root, Vec<(DeviceFunction, DeviceFunctionInfo)>) {
+pub fn find() -> Bus {
     let root = Root::new(ConfigPorts(()));
     let mut found = Vec::new();
     let mut seen = [false; 256];
@@ -66,5 +102,5 @@ pub fn find() -> (Root, Vec<(DeviceFunction, DeviceFunctionInfo)>) {
             found.push((function, info));
         }
     }
-    (root, found)
+    Bus { root, functions: found }
 }

@@ -72,6 +72,8 @@ pub struct Installed {
     pub census: Census,
     /// What was set aside at the top for donation; may be less than asked for, and empty.
     pub carve_out: PfnRange,
+    /// Frames that have records for memory that devices bring; may be less than asked for.
+    pub annex: u32,
 }
 
 /// The memory map while it is being divided. Ranges are sorted and disjoint.
@@ -137,14 +139,17 @@ impl Survey {
     /// Hands everything over to the frame allocator, and the heap to the frames.
     ///
     /// `preserved` is what the previous kernel left for this one, in any order; `carve_out` is how many frames, in one piece, are
-    /// kept for donation. What is preserved is never part of the carve-out, which may then be smaller.
+    /// kept for donation. What is preserved is never part of the carve-out, which may then be smaller. `annex` is how many more
+    /// frames get records, for memory that devices bring; a quarter of the scratch area is the most that those may take.
     ///
     /// # Errors
     /// If the scratch area is too small or the ranges make no sense.
-    pub fn install(mut self, preserved: Vec<PfnRange>, carve_out: u64) -> Result<Installed, MemoryError> {
+    pub fn install(mut self, preserved: Vec<PfnRange>, carve_out: u64, annex: u64) -> Result<Installed, MemoryError> {
         let end = self.usable.iter().map(|range| range.end()).max().unwrap_or(Pfn::new(0));
         let span = PfnRange::new(Pfn::new(0), end);
-        let records = Memory::meta_bytes(span.count).div_ceil(FRAME_SIZE as u64);
+        let most = self.scratch.count / 4 * FRAME_SIZE as u64 / Memory::meta_bytes(1);
+        let annex = u32::try_from(annex.min(most)).unwrap_or(0);
+        let records = Memory::meta_bytes(span.count + u64::from(annex)).div_ceil(FRAME_SIZE as u64);
         let room = self.take_scratch(records)?;
         self.census.records = records;
         self.census.managed = self.usable.iter().map(|range| range.count).sum();
@@ -156,14 +161,14 @@ impl Survey {
             set_aside.push(carve_out);
             set_aside.sort_unstable();
         }
-        let layout = Layout { span, scratch: self.scratch, usable: &self.usable, set_aside: &set_aside, annex: 0 };
+        let layout = Layout { span, scratch: self.scratch, usable: &self.usable, set_aside: &set_aside, annex };
         let start = window(Pfn::new(0))?;
         let records = window(room.start)?.cast::<FrameMeta>();
         // SAFETY: the usable ranges are memory that the boot stage did not use, the window maps all of it, and nobody
         // has been given any of it. The records' room was just taken out of those ranges and is of the size asked for.
         let memory = unsafe { Memory::install(start, records, &layout) }.map_err(MemoryError::Layout)?;
         heap::init(memory);
-        Ok(Installed { memory, census: self.census, carve_out })
+        Ok(Installed { memory, census: self.census, carve_out, annex })
     }
 
     /// `count` frames in one piece, as high as there are, outside the scratch area and `preserved` (sorted); the largest piece

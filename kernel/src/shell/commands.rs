@@ -59,6 +59,8 @@ pub fn run_line(session: &mut Session<'_>, line: &[u8]) -> bool {
             Err(Failure::Interrupted) => return false,
             Err(_) => succeeded = false,
         }
+        // Nothing is held between two commands, and donors may have waited for memory to become free.
+        session.system.donors.serve();
     }
     succeeded
 }

@@ -1,5 +1,6 @@
-//! Commands for memory: `free`, `cleancache`, `takeback`.
+//! Commands for memory: `free`, `cleancache`, `donors`, `takeback`.
 
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -22,6 +23,12 @@ pub const COMMANDS: &[Command] = &[
         run: free,
     },
     Command { name: "cleancache", usage: "", help: "counters of the page cache and cleancache", run: cleancache },
+    Command {
+        name: "donors",
+        usage: "",
+        help: "who lends memory to cleancache, and what the host has or wants",
+        run: donors,
+    },
     Command { name: "takeback", usage: "N", help: "take N donated frames back, whatever is in them", run: take_back },
 ];
 
@@ -52,28 +59,35 @@ fn free(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     line("sum", account.rows.iter().map(|(_, frames)| frames).sum());
     line("all memory", account.total);
     line("can hold cached pages", account.cacheable);
+    if account.foreign > 0 {
+        line("donated on top", account.foreign);
+    }
     Ok(())
 }
 
 /// Where every frame is.
 struct Account {
-    rows: [(&'static str, u64); 12],
+    rows: [(&'static str, u64); 13],
     /// All frames of the machine's memory map.
     total: u64,
     /// Free frames, and those that are caches now.
     cacheable: u64,
+    /// Frames donated to cleancache that are the host's.
+    foreign: u64,
 }
 
 impl Account {
     fn take(system: &System) -> Self {
         let machine = &system.machine;
         let pools = system.cleancache.pool_stats();
-        let donated: u64 = pools.iter().map(|pool| pool.donated).sum();
+        let (foreign, away) = (system.donors.foreign(), system.donors.away());
+        let all: u64 = pools.iter().map(|pool| pool.donated).sum();
+        let donated = all.saturating_sub(foreign);
         let tmpfs = system.tmpfs().census();
         let (census, heap) = (machine.census, machine.heap());
         let (pages, stats) = (system.cache.stats().pages(), system.memory.stats());
         let tmpfs_frames = tmpfs.frames.saturating_sub(tmpfs.unclaimed);
-        let known = heap.frames() as u64 + pages + donated + tmpfs_frames;
+        let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames;
         let rows = [
             ("kernel image and stack", census.boot),
             ("records of frames", census.records),
@@ -84,12 +98,13 @@ impl Account {
             ("page cache", pages),
             ("tmpfs", tmpfs_frames),
             ("donated to cleancache", donated),
+            ("given to the host", away),
             ("drivers and tables", stats.owned().saturating_sub(known)),
             ("handed over or set aside", stats.set_aside),
             ("free", stats.free_scratch + stats.free_normal),
         ];
         let cacheable = stats.free_scratch + stats.free_normal + pages;
-        Self { rows, total: census.total(), cacheable }
+        Self { rows, total: census.total(), cacheable, foreign }
     }
 }
 
@@ -141,6 +156,15 @@ fn cleancache(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             fs.refused_gate, fs.refused_policy, fs.refused_no_frame, fs.invalidations, fs.lost
         ));
     }
+    Ok(())
+}
+
+fn donors(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    Args::parse(words, "")?.exactly([])?;
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = session.system.donors.report(&mut text);
+    session.out.print(format_args!("{text}"));
     Ok(())
 }
 

@@ -80,7 +80,8 @@ impl<'s> Session<'s> {
         if failed { Err(Failure::Said) } else { Ok(()) }
     }
 
-    /// Whether to go on: asked now and then by whoever may run for long.
+    /// Whether to go on: asked now and then by whoever may run for long. Donors that call are served here, so no lock may be
+    /// held.
     ///
     /// # Errors
     /// [`Failure::Interrupted`] after Control-C, [`Failure::Output`] when the output goes nowhere.
@@ -88,6 +89,7 @@ impl<'s> Session<'s> {
         if console::input::take_interruption() {
             return Err(Failure::Interrupted);
         }
+        self.system.serve_donors();
         if self.out.is_broken() { Err(Failure::Output) } else { Ok(()) }
     }
 }

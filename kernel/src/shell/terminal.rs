@@ -6,6 +6,7 @@ use prompt::editor::{Action, Editor, MAX_LINE};
 use prompt::keys::Decoder;
 
 use super::{Session, complete};
+use crate::console::input::Woken;
 use crate::console::{self, Mode, input};
 
 /// What Control-C and Control-D send.
@@ -39,7 +40,7 @@ impl Terminal {
     pub fn read_line(&mut self, session: &Session<'_>) -> Input {
         match console::mode() {
             Mode::Plain => self.edit_line(session),
-            Mode::Tagged => self.receive_line(),
+            Mode::Tagged => self.receive_line(session),
         }
     }
 
@@ -50,7 +51,7 @@ impl Terminal {
         loop {
             console::write(&screen);
             screen.clear();
-            let Some(key) = self.decoder.feed(input::read()) else { continue };
+            let Some(key) = self.decoder.feed(next_byte(session)) else { continue };
             match self.editor.key(key, &mut screen) {
                 None => {}
                 Some(Action::Line(line)) => {
@@ -71,11 +72,11 @@ impl Terminal {
     }
 
     /// A line as it is, without echo.
-    fn receive_line(&mut self) -> Input {
+    fn receive_line(&mut self, session: &Session<'_>) -> Input {
         let mut line = Vec::new();
         let mut too_long = false;
         loop {
-            let byte = input::read();
+            let byte = next_byte(session);
             let after_return = core::mem::replace(&mut self.after_return, byte == b'\r');
             match byte {
                 b'\n' if after_return => {}
@@ -89,6 +90,16 @@ impl Terminal {
                 _ if line.len() == MAX_LINE => too_long = true,
                 byte => line.push(byte),
             }
+        }
+    }
+}
+
+/// The next byte. Donors that call meanwhile are served: nothing is held here, and nobody waits for anything else.
+fn next_byte(session: &Session<'_>) -> u8 {
+    loop {
+        match input::wait() {
+            Woken::Byte(byte) => return byte,
+            Woken::Bell => session.system.serve_donors(),
         }
     }
 }

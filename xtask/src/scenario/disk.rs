@@ -36,6 +36,11 @@ pub enum DiskKind {
         #[serde(default = "four_kib", rename = "block-size")]
         block_size: u32,
     },
+    /// One file, /large.bin, of bytes without any order.
+    Large {
+        /// Its length.
+        size: Size,
+    },
     /// Files that need every level of a block map.
     Far {
         /// The file system's block size.
@@ -95,6 +100,7 @@ impl DiskKind {
                 tree::sample(&tree, bootable)?;
                 tree::bulk(&tree.join("bulk"), size.bytes(), *files)?;
             }
+            DiskKind::Large { size } => tree::large(&tree, size.bytes())?,
             DiskKind::Far { block_size: size } => {
                 block_size = *size;
                 tree::far(&tree)?;

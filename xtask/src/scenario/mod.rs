@@ -1,11 +1,13 @@
 //! Scenarios: what a guest is given, what is typed, and what has to come of it.
 //!
 //! They are data, one file each in qemu/scenarios/; this module knows their form, [`disk`] makes
-//! what they boot from, [`check`] judges, [`play`] brings it together and [`transcript`] takes
-//! steps from a document.
+//! what they boot from, [`check`] judges, [`host`] does an [`action`] meanwhile, [`play`] brings it together and
+//! [`transcript`] takes steps from a document.
 
+pub mod action;
 pub mod check;
 pub mod disk;
+pub mod host;
 pub mod play;
 pub mod transcript;
 
@@ -16,9 +18,11 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use crate::machine::{Board, Donation};
+use crate::donation::Donation;
+use crate::machine::Board;
 use crate::outcome::Ending;
 use crate::size::Size;
+use action::{Action, Amounts};
 use disk::DiskKind;
 
 /// One scenario.
@@ -98,6 +102,16 @@ pub struct Step {
     pub label: Option<String>,
     /// The output must be the same as that of the step with this label.
     pub same_as: Option<String>,
+    /// What the host does while the command runs.
+    #[serde(default)]
+    pub host: Vec<Action>,
+    /// How much the host must have by the balloon, soon after.
+    pub balloon_actual: Option<Amounts>,
+    /// How much virtio-mem must have plugged, soon after.
+    pub mem_plugged: Option<Amounts>,
+    /// What the guest must report by the balloon's statistics queue, soon after.
+    #[serde(default)]
+    pub guest_stats: BTreeMap<String, Bounds>,
 }
 
 /// Which sums are to come out.
@@ -179,6 +193,7 @@ impl Scenario {
                 bail!("'{}' refers to '{wanted}', which no earlier step is", step.run);
             }
             labels.extend(&step.label);
+            step.host.iter().try_for_each(Action::check).with_context(|| step.run.clone())?;
         }
         Ok(scenario)
     }
@@ -218,6 +233,7 @@ mod tests {
             "about = 'x'\nmemory = '1Q'",
             "about = 'x'\n[[step]]\nrun = 'ls'\noutptu = []",
             "about = 'x'\n[[step]]\nrun = 'ls'\nsame-as = 'nothing'",
+            "about = 'x'\n[[step]]\nrun = 'ls'\nhost = [{ after-lines = 3 }]",
         ] {
             assert!(Scenario::parse("x", text).is_err(), "{text}");
         }

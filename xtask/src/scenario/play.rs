@@ -11,6 +11,7 @@ use crate::outcome::Ending;
 use crate::pattern::{line_contains, lines_match};
 use crate::scenario::check::{Context, check, find};
 use crate::scenario::disk::{Prepared, host_sums};
+use crate::scenario::host::Host;
 use crate::scenario::{Scenario, Step, transcript};
 use crate::session::Session;
 use crate::workshop::Workshop;
@@ -28,10 +29,10 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
         donations: scenario.donate.clone(),
         processors: scenario.processors,
         disk: prepared.disk.clone(),
-        ..workshop.machine()
+        ..workshop.machine_in(&work)
     };
     let log = workshop.places.log(&scenario.name)?;
-    let session = Session::start(machine.command(), &log)?;
+    let session = Session::start(machine.command()?, &log)?;
     let limit = Limit::new(Duration::from_secs(scenario.timeout.into()));
     let mut said = Record::default();
     let ending = match Guest::boot(session, &mut said, limit) {
@@ -42,7 +43,9 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
                     return Ok(Err(problem));
                 }
             }
-            let mut player = Player { workshop, scenario, prepared: &prepared, limit, context: Context::default() };
+            let host = Host::new(work.socket(), work.join("ivshmem"));
+            let mut player =
+                Player { workshop, scenario, prepared: &prepared, host, limit, context: Context::default() };
             match player.steps(guest)? {
                 Ok(ending) => ending,
                 Err(problem) => return Ok(Err(problem)),
@@ -56,6 +59,7 @@ struct Player<'a> {
     workshop: &'a Workshop,
     scenario: &'a Scenario,
     prepared: &'a Prepared,
+    host: Host,
     limit: Limit,
     context: Context,
 }
@@ -65,9 +69,10 @@ impl Player<'_> {
     fn steps(&mut self, mut guest: Guest) -> Result<Result<Ending, String>> {
         for step in &self.scenario.steps {
             let mut said = Record::default();
-            match guest.command(&step.run, &mut said, self.limit) {
-                Err(ending) => return Ok(Ok(ending)),
-                Ok(done) => {
+            match self.host.command(&mut guest, &step.run, &step.host, &mut said, self.limit) {
+                (Err(ending), _) => return Ok(Ok(ending)),
+                (Ok(_), Err(error)) => return Ok(Err(format!("{}: host: {error:#}", step.run))),
+                (Ok(done), Ok(())) => {
                     if let Err(problem) = self.step(step, done, &said)? {
                         return Ok(Err(format!("{}: {problem}", step.run)));
                     }
@@ -105,7 +110,7 @@ impl Player<'_> {
             let output = String::from_utf8_lossy(&said.output).into_owned();
             self.context.earlier.insert(label.clone(), output);
         }
-        Ok(verdict)
+        Ok(verdict.and_then(|()| self.host.check(step, self.limit).map_err(|error| format!("host: {error:#}"))))
     }
 }
 

@@ -10,7 +10,7 @@ mod refs;
 pub use refs::{FrameMut, FrameRef};
 
 use crate::addr::Pfn;
-use crate::chunks::Chunks;
+use crate::chunks::{Chunks, piece};
 use crate::frame::Frame;
 use crate::memory::Memory;
 use crate::meta::{FrameMeta, LOOSE, Links, MAX_ORDERS, NIL};
@@ -73,6 +73,12 @@ pub struct Occupied<'a> {
 }
 
 impl<'a> Occupied<'a> {
+    /// The order that the frame is in.
+    #[inline]
+    pub fn order(&self) -> u16 {
+        self.map.frame_ref(self.slot).order()
+    }
+
     /// Take the frame, and have the map again.
     #[inline(always)]
     pub fn take(self) -> (Taken, &'a mut FrameMap) {
@@ -96,7 +102,7 @@ pub struct FrameMap {
     /// Bits to shift a 64-bit hash down by.
     shift: u32,
     orders: Vec<Links>,
-    files: Chunks<Chain>,
+    files: Chunks<Chain, { piece::<Chain>() }>,
 }
 
 impl FrameMap {
@@ -158,12 +164,11 @@ impl FrameMap {
         }
     }
 
-    /// The place of a key that is not taken; `None` when it is, or its file is not known.
+    /// The place of a key that is not taken; `None` when it is.
     #[inline]
     pub fn vacancy(&self, key: Key) -> Option<Vacant> {
         let bucket = self.bucket(key);
-        let free = (key.file as usize) < self.files.len() && self.search(bucket, key).is_none();
-        free.then_some(Vacant { key, bucket })
+        self.search(bucket, key).is_none().then_some(Vacant { key, bucket })
     }
 
     /// The place of a key that is taken; `None` when it is not.
@@ -174,8 +179,8 @@ impl FrameMap {
         Some(Occupied { map: self, key, bucket, before, slot })
     }
 
-    /// Put `frame` into a place that is free, at the back (or front) of `order`, with `private` as its bits. The frame comes back when the order is
-    /// not known or it is another machine's.
+    /// Put `frame` into a place that is free, at the back (or front) of `order`, with `private` as its bits. The frame comes back when the file or
+    /// the order is not known, or it is another machine's.
     #[inline(always)]
     pub fn fill(
         &mut self,
@@ -188,6 +193,8 @@ impl FrameMap {
         let Vacant { key, bucket } = vacant;
         debug_assert!(self.search(bucket, key).is_none(), "{key:?} was filled twice");
         let Some(links) = self.orders.get_mut(usize::from(order)) else { return Err(frame) };
+        let Some(chain) = self.files.get_mut(key.file as usize) else { return Err(frame) };
+        let Some(head) = self.buckets.get_mut(bucket) else { return Err(frame) };
         if !frame.is_of(self.memory) {
             return Err(frame);
         }
@@ -203,18 +210,16 @@ impl FrameMap {
             false => links.push_back(meta, slot),
         }
 
-        record.bucket_next.store(self.buckets[bucket], Relaxed);
-        self.buckets[bucket] = slot;
+        record.bucket_next.store(*head, Relaxed);
+        *head = slot;
 
-        if let Some(chain) = self.files.get_mut(key.file as usize) {
-            record.file_prev.store(NIL, Relaxed);
-            record.file_next.store(chain.head, Relaxed);
-            if let Some(next) = meta.get(chain.head as usize) {
-                next.file_prev.store(slot, Relaxed);
-            }
-            chain.head = slot;
-            chain.len += 1;
+        record.file_prev.store(NIL, Relaxed);
+        record.file_next.store(chain.head, Relaxed);
+        if let Some(next) = meta.get(chain.head as usize) {
+            next.file_prev.store(slot, Relaxed);
         }
+        chain.head = slot;
+        chain.len += 1;
         Ok(())
     }
 

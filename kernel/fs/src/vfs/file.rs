@@ -21,6 +21,11 @@ impl File {
         Ok(Self { open: node.fs().open(node.ino)?, ahead: ReadAhead::default(), node })
     }
 
+    /// From now on nothing is read ahead.
+    pub fn read_no_further(&mut self) {
+        self.ahead = ReadAhead::off();
+    }
+
     /// Read at `pos` into `out`; returns the number of bytes, short only at the end of the file.
     #[inline]
     pub fn read_at(&mut self, pos: u64, out: &mut [u8]) -> Result<usize> {

@@ -1,7 +1,12 @@
 //! Virtio: which devices there are, over PCI or over memory-mapped slots, and the drivers for them.
 
+pub mod balloon;
 pub mod blk;
 pub mod hal;
+pub mod interrupt;
+pub mod mem;
+pub mod port;
+pub mod queue;
 
 use alloc::vec::Vec;
 use core::fmt;
@@ -15,9 +20,10 @@ use virtio_drivers::transport::pci::{PciTransport, VirtioPciError, virtio_device
 use virtio_drivers::transport::{DeviceType, DeviceTypeError, SomeTransport, Transport};
 
 use self::hal::GuestHal;
+use self::interrupt::Interrupt;
 use crate::arch::paging::{self, PagingError};
 use crate::cmdline::MmioSlot;
-use crate::drivers::pci;
+use crate::drivers::pci::{self, Bus};
 
 /// Where a device was found.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +41,17 @@ impl fmt::Display for Place {
             Self::Mmio(address) => write!(f, "mmio {address:#x}"),
         }
     }
+}
+
+/// A device that answers.
+#[derive(Debug)]
+pub struct Found {
+    /// Where.
+    pub place: Place,
+    /// Its registers.
+    pub transport: SomeTransport<'static>,
+    /// How it can call.
+    pub interrupt: Interrupt,
 }
 
 /// Why a device that is there is not used.
@@ -70,55 +87,61 @@ impl fmt::Display for ProbeError {
 impl core::error::Error for ProbeError {}
 
 /// Every virtio device of the machine that answers. Those that do not are named in the log.
-pub fn find(memory: &'static Memory, slots: impl Iterator<Item = MmioSlot>) -> Vec<(Place, SomeTransport<'static>)> {
+pub fn find(memory: &'static Memory, pci: &mut Bus, slots: impl Iterator<Item = MmioSlot>) -> Vec<Found> {
     hal::init(memory);
     let mut found = Vec::new();
-    let mut keep = |place, probed: Result<SomeTransport<'static>, ProbeError>| match probed {
-        Ok(transport) => {
+    let mut keep = |place, probed: Result<Probed, ProbeError>| match probed {
+        Ok((transport, interrupt)) => {
             debug!(target: "virtio", "{:?} at {place}", transport.device_type());
-            found.push((place, transport));
+            found.push(Found { place, transport, interrupt });
         }
         Err(error) => warn!(target: "virtio", "device at {place} not used: {error}"),
     };
-    let (mut root, functions) = pci::find();
-    let has_pci = !functions.is_empty();
-    for (function, info) in functions {
-        if virtio_device_type(&info).is_some() {
-            keep(Place::Pci(function), probe_pci(memory, &mut root, function));
+    for (function, info) in &pci.functions {
+        if let Some(kind) = virtio_device_type(info) {
+            keep(Place::Pci(*function), probe_pci(memory, &mut pci.root, *function, kind));
         }
     }
     let mut announced = false;
     for slot in slots {
         announced = true;
         if let Some(probed) = probe_slot(slot).transpose() {
-            keep(Place::Mmio(slot.address), probed);
+            keep(Place::Mmio(slot.address), probed.map(|transport| (transport, Interrupt::of_line(slot.irq))));
         }
     }
-    if !has_pci && !announced {
+    if pci.functions.is_empty() && !announced {
         for slot in usual_slots() {
             if let Ok(Some(transport)) = probe_slot(slot) {
-                keep(Place::Mmio(slot.address), Ok(transport));
+                keep(Place::Mmio(slot.address), Ok((transport, Interrupt::of_line(slot.irq))));
             }
         }
     }
     found
 }
 
+type Probed = (SomeTransport<'static>, Interrupt);
+
+/// Takes the devices of one kind out of `devices`.
+pub fn take(devices: &mut Vec<Found>, kind: DeviceType) -> Vec<Found> {
+    let (these, others) = core::mem::take(devices).into_iter().partition(|found| found.transport.device_type() == kind);
+    *devices = others;
+    these
+}
+
 /// Where a microvm has its slots. With ACPI on, QEMU describes them in tables instead of words, which we do not read.
 fn usual_slots() -> impl Iterator<Item = MmioSlot> {
     const SLOT: u64 = 0x200;
-    (0..24).map(|index| MmioSlot { size: SLOT, address: 0xfeb0_0000 + index * SLOT, irq: 0 })
+    // With ACPI there is a second I/O APIC, whose inputs the slots have.
+    (0..24).map(|index| MmioSlot { size: SLOT, address: 0xfeb0_0000 + index * SLOT, irq: 24 + index as u32 })
 }
-
-/// More capabilities than fit into a function's configuration space.
-const MAX_CAPABILITIES: usize = 48;
 
 fn probe_pci(
     memory: &'static Memory,
     root: &mut pci::Root,
     function: DeviceFunction,
-) -> Result<SomeTransport<'static>, ProbeError> {
-    if root.capabilities(function).take(MAX_CAPABILITIES).count() == MAX_CAPABILITIES {
+    kind: DeviceType,
+) -> Result<Probed, ProbeError> {
+    if pci::capabilities(root, function).count() == pci::MAX_CAPABILITIES {
         return Err(ProbeError::EndlessCapabilities);
     }
     let bars = root.bars(function).map_err(|error| ProbeError::Pci(error.into()))?;
@@ -127,9 +150,19 @@ fn probe_pci(
             map_registers(memory, address, size).map_err(ProbeError::Unmappable)?;
         }
     }
-    // Completion is polled, so the device's interrupt line stays quiet.
-    root.set_command(function, Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE);
-    PciTransport::new::<GuestHal, _>(root, function).map(SomeTransport::Pci).map_err(ProbeError::Pci)
+    // Disks are polled, so their interrupt pin stays quiet.
+    let quiet = Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
+    root.set_command(function, quiet);
+    let transport =
+        PciTransport::new::<GuestHal, _>(root, function).map(SomeTransport::Pci).map_err(ProbeError::Pci)?;
+    let interrupt = match kind {
+        DeviceType::MemoryBalloon | DeviceType::Memory => Interrupt::of_function(root, function, &bars),
+        _ => Interrupt::of_line(0),
+    };
+    if interrupt.uses_pin() {
+        root.set_command(function, quiet - Command::INTERRUPT_DISABLE);
+    }
+    Ok((transport, interrupt))
 }
 
 /// Makes sure that the window shows a device's registers, wherever firmware put them.
@@ -166,13 +199,10 @@ fn probe_slot(slot: MmioSlot) -> Result<Option<SomeTransport<'static>>, ProbeErr
     }
 }
 
-/// The block devices among `devices`, ready for use; the others are dropped, which resets them.
-pub fn disks(memory: &'static Memory, devices: Vec<(Place, SomeTransport<'static>)>) -> Vec<blk::Disk> {
+/// The block devices among `devices`, ready for use.
+pub fn disks(memory: &'static Memory, devices: &mut Vec<Found>) -> Vec<blk::Disk> {
     let mut disks = Vec::new();
-    for (place, transport) in devices {
-        if transport.device_type() != DeviceType::Block {
-            continue;
-        }
+    for Found { place, transport, .. } in take(devices, DeviceType::Block) {
         match blk::Disk::new(memory, transport, disks.len(), place) {
             Ok(disk) => disks.push(disk),
             Err(error) => warn!(target: "virtio", "disk at {place} not used: {error}"),

@@ -1,0 +1,121 @@
+//! What the guest's `cleancache` and `free` say, read back into numbers.
+//!
+//! Numbers are found by the words before them, so that the guest may say more than is asked here.
+
+use anyhow::{Context, Result};
+
+/// A pool of donated frames.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Its name.
+    pub name: String,
+    /// Frames donated.
+    pub donated: u64,
+    /// Those that hold nothing.
+    pub free: u64,
+    /// Those that hold a page.
+    pub cached: u64,
+    /// Those on their way.
+    pub in_transit: u64,
+}
+
+impl Pool {
+    /// Whether every frame is somewhere, and only there.
+    pub fn is_whole(&self) -> bool {
+        self.free.checked_add(self.cached).and_then(|sum| sum.checked_add(self.in_transit)) == Some(self.donated)
+    }
+}
+
+/// Counters of the page cache and cleancache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Pages read from a disk, so far.
+    pub from_disk: u64,
+    /// Pages that cleancache had, so far.
+    pub from_cleancache: u64,
+    /// The pools.
+    pub pools: Vec<Pool>,
+}
+
+impl Counters {
+    /// Reads the output of `cleancache`.
+    pub fn parse(text: &str) -> Result<Counters> {
+        let mut counters = Counters {
+            from_disk: after(text, "from disk ").context("no 'from disk N' in what cleancache says")?,
+            from_cleancache: after(text, "from cleancache ")
+                .context("no 'from cleancache N' in what cleancache says")?,
+            pools: Vec::new(),
+        };
+        for line in text.lines() {
+            if let Some((name, rest)) = line.strip_prefix("pool ").and_then(|line| line.split_once(": donated ")) {
+                let number = |word| after(rest, word).with_context(|| format!("no '{word}N' in {line:?}"));
+                counters.pools.push(Pool {
+                    name: name.to_owned(),
+                    donated: leading(rest).with_context(|| format!("no number donated in {line:?}"))?,
+                    free: number("free ")?,
+                    cached: number("cached ")?,
+                    in_transit: number("in transit ")?,
+                });
+            }
+        }
+        Ok(counters)
+    }
+
+    /// Frames donated, in all pools.
+    pub fn donated(&self) -> u64 {
+        self.pools.iter().map(|pool| pool.donated).sum()
+    }
+
+    /// Frames with a page in them, in all pools.
+    pub fn cached(&self) -> u64 {
+        self.pools.iter().map(|pool| pool.cached).sum()
+    }
+}
+
+/// The first number of frames in the row with this name, in the output of `free`.
+pub fn row(text: &str, name: &str) -> Option<u64> {
+    text.lines().find_map(|line| leading(line.strip_prefix(name)?.trim_start()))
+}
+
+/// The number that follows a word.
+fn after(text: &str, word: &str) -> Option<u64> {
+    leading(text.split_once(word)?.1)
+}
+
+fn leading(text: &str) -> Option<u64> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    text[..end].parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SAID: &str = "page cache: 3 pages = 3 inactive + 0 active + 0 dirty
+  found 3  missed 3  refaults 0
+  from disk 30  from cleancache 12  evicted 0
+pool carveout: donated 4096 = free 4090 + cached 5 + in transit 1
+  stores 7  hits 0  evictions 0
+pool balloon: donated 10 = free 0 + cached 9 + in transit 0
+filesystem vda: cached 9
+";
+
+    #[test]
+    fn counters_are_read_and_a_lost_frame_shows() {
+        let counters = Counters::parse(SAID).unwrap();
+        assert_eq!((counters.from_disk, counters.from_cleancache), (30, 12));
+        assert_eq!((counters.donated(), counters.cached()), (4106, 14));
+        let whole: Vec<_> = counters.pools.iter().map(|pool| (&*pool.name, pool.is_whole())).collect();
+        assert_eq!(whole, [("carveout", true), ("balloon", false)]);
+        assert!(Counters::parse("").is_err());
+        assert!(Counters::parse(&SAID.replace("free 4090", "free x")).is_err());
+    }
+
+    #[test]
+    fn rows_are_found_by_their_whole_name() {
+        let text = "                               frames\nfree                 5   20\nall memory    7   28\n";
+        assert_eq!(row(text, "all memory"), Some(7));
+        assert_eq!(row(text, "free"), Some(5));
+        assert_eq!(row(text, "sum"), None);
+    }
+}
