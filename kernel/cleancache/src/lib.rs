@@ -152,7 +152,7 @@ impl Cleancache {
     }
 
     /// A new pool, without frames. Everything that its frames will need is set aside here. `None` when there are as many pools
-    /// as there can be, some 8,000, or its range is larger than all memory that there are records for.
+    /// as there can be, some 4,000, or its range is larger than all memory that there are records for.
     pub fn register_pool(&self, config: PoolConfig) -> Option<PoolId> {
         self.state.lock().register_pool(config)
     }

@@ -87,7 +87,7 @@ fn there_is_an_end_to_pools_and_it_is_no_panic() {
     let bench = bench(EXCLUSIVE(), Sort::Fixed, 1);
     let pools: Vec<PoolId> =
         std::iter::from_fn(|| bench.cleancache.register_pool(named("many", Kind::Fixed))).take(20_000).collect();
-    assert!((8_000..20_000).contains(&pools.len()), "{}", pools.len());
+    assert!((4_000..8_200).contains(&pools.len()), "{}", pools.len());
     assert_eq!(bench.put(1, 1), Stored::Inserted);
     assert!(bench.cleancache.unregister_pool(pools[77]).is_ok());
     let again = bench.cleancache.register_pool(named("one more", Kind::Fixed)).expect("room for one");
@@ -126,17 +126,17 @@ fn a_frame_of_the_scratch_area_never_gets_into_a_pool_by_exchange() {
     }
     // Ephemeral frames come from the scratch area first.
     let mut scratch = memory.allocate(Zones::Ephemeral).expect("memory");
-    assert_eq!(scratch.zone(), frames::Zone::Scratch);
+    assert_eq!(memory.zone_of(scratch.pfn()), frames::Zone::Scratch);
     for index in 0..20 {
         scratch.bytes_mut().fill(index as u8);
         let offer = cleancache::Offer { file, index, frame: scratch, arrival: Default::default() };
         scratch = cleancache.store(offer).1;
-        assert_eq!(scratch.zone(), frames::Zone::Scratch);
+        assert_eq!(memory.zone_of(scratch.pfn()), frames::Zone::Scratch);
         assert!(index % 2 == 0 || cleancache.restore(file, index, &mut scratch));
         assert!(index % 2 == 0 || scratch.bytes()[9] == index as u8);
     }
     let mut frames = cleancache.unregister_pool(pool).expect("open");
-    assert!(std::iter::from_fn(|| frames.pop_front()).all(|frame| frame.zone() == frames::Zone::Normal));
+    assert!(std::iter::from_fn(|| frames.pop_front()).all(|frame| memory.zone_of(frame.pfn()) == frames::Zone::Normal));
 }
 
 #[test]
