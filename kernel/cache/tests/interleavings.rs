@@ -18,7 +18,7 @@ use frames::{Frame, FrameList, Memory, Pfn, PfnRange, Zones};
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::thread::{self, JoinHandle};
 use std::sync::Arc;
-use worlds::{FILES, PAGES, World};
+use worlds::{FILES, PAGES, World, turn};
 
 /// Schedules that each test tries at random; as many again with few, well-chosen switches (probabilistic concurrency testing).
 const SCHEDULES: usize = 1500;
@@ -73,7 +73,7 @@ fn keep(world: &World, mut frames: FrameList) {
     for frame in &mut held {
         frame.bytes_mut().fill(0xdd);
     }
-    thread::yield_now();
+    turn();
     for frame in held {
         assert!(frame.bytes().iter().all(|&byte| byte == 0xdd), "a frame with two owners");
         assert!(world.cache.cleancache().donate(world.any, frame).is_ok());
@@ -103,7 +103,7 @@ fn lend_range(world: &World) {
     for frame in &mut kept {
         frame.bytes_mut().fill(0xee);
     }
-    thread::yield_now();
+    turn();
     for frame in kept {
         assert!(frame.bytes().iter().all(|&byte| byte == 0xee), "a frame with two owners");
         assert!(cleancache.donate(world.fixed, frame).is_ok());
@@ -120,7 +120,7 @@ fn come_and_go(world: &World) {
         let frame = world.memory().allocate(Zones::Preservable).expect("memory");
         assert!(cleancache.donate(pool, frame).is_ok());
     }
-    thread::yield_now();
+    turn();
     let taken = cleancache.take_any(pool, 1).expect("still here");
     assert_eq!(taken.len(), 1);
     drop(taken);
@@ -167,15 +167,21 @@ fn property_03_with_donors_that_want_their_frames() {
 
 #[test]
 fn property_07_08_truncation_with_pages_anywhere() {
-    fn truncate(world: &World) {
-        world.truncate(0, thread_rng().gen_range(0..PAGES), [0, 1024][thread_rng().gen_range(0..2)]);
+    fn cut(world: &World) {
+        let index = thread_rng().gen_range(0..PAGES);
+        match thread_rng().gen_range(0..3) {
+            // So that there is something to cut off again.
+            0 => world.write_past_the_cache(0, index, PAGES - 1),
+            1 => world.truncate(0, index, 1024),
+            _ => world.truncate(0, index, 0),
+        }
     }
     fn read_all(world: &World) {
         world.read(0, 0, PAGES - 1);
     }
     interleave(|| {
         let world = World::new(Config::default());
-        threads(&world, &[(read_all, 2), (truncate, 2), (reclaim, 3)]);
+        threads(&world, &[(read_all, 2), (cut, 2), (reclaim, 2)]);
         world.close();
     });
 }
@@ -272,7 +278,7 @@ fn property_15_a_frame_comes_back_whatever_is_going_on() {
                 for &pfn in &alone.lent {
                     let mut frame = alone.cleancache.take_back(alone.pool, pfn).expect("a frame that was lent");
                     frame.bytes_mut().fill(0xee);
-                    thread::yield_now();
+                    turn();
                     assert!(frame.bytes().iter().all(|&byte| byte == 0xee), "a frame with two owners");
                 }
             })
@@ -348,10 +354,11 @@ fn property_17_every_frame_is_counted_at_every_step() {
 #[test]
 fn property_19_a_fill_that_fails_half_way_is_seen_by_nobody() {
     fn fail(world: &World) {
-        world.disk.fail_next_fill_after(thread_rng().gen_range(0..3));
+        world.disk.fail_fills(thread_rng().gen_range(1..3), thread_rng().gen_range(0..3));
     }
     fn read_or_fail(world: &World) {
-        match world.try_read(0, 0, PAGES - 1) {
+        let first = thread_rng().gen_range(0..PAGES);
+        match world.try_read(0, first, thread_rng().gen_range(first..PAGES)) {
             Ok(()) | Err(FillError::DeadDevice) => {}
             Err(error) => panic!("{error}"),
         }
@@ -359,7 +366,7 @@ fn property_19_a_fill_that_fails_half_way_is_seen_by_nobody() {
     interleave(|| {
         let world = World::new(Config::default());
         threads(&world, &[(read_or_fail, 3), (read_or_fail, 2), (fail, 3), (reclaim, 2)]);
-        world.disk.fail_next_fill_after(usize::MAX);
+        world.disk.fail_fills(0, 0);
         world.close();
     });
 }

@@ -5,7 +5,7 @@ mod machine;
 
 use cache::{DropWhat, FileId, FillError};
 use cleancache::{Config, Kind};
-use frames::FRAME_SIZE;
+use frames::{FRAME_SIZE, Zones};
 use machine::{Machine, machine, machine_with, pattern, shared_machine};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -156,6 +156,9 @@ fn property_06_a_page_that_is_changed_on_its_way_out_is_never_served_old() {
         machine.cache.drop_caches(DropWhat::Pages);
         machine.read_all(file, PAGES);
         machine.cache.write(file, size, 2 * PAGE + 5, &[9; 10]).expect("memory");
+        let mut frame = machine.cache.allocate(Zones::Ephemeral).expect("memory");
+        assert!(!machine.cache.cleancache().restore(file, 2, &mut frame), "no copy is left as soon as it is changed");
+        drop(frame);
         let mut expected = pattern(1, 2);
         expected[5..15].fill(9);
         let found = || machine.read(file, size, 2 * PAGE, FRAME_SIZE).expect("a good disk");
@@ -409,6 +412,12 @@ fn property_19_a_fill_that_failed_half_way_leaves_nothing() {
         machine.cache.drop_caches(DropWhat::Pages);
         machine.disk.bad().clear();
         assert_pages(&machine, file, |index| pattern(1, index), "after the failure");
+        // And where it is not the gap that the reader waits for: page 1 is here already.
+        machine.read(file, 90 * PAGE, PAGE, 1).expect("a good disk");
+        machine.disk.bad().insert((1, 3));
+        machine.read(file, 90 * PAGE, 0, 3 * FRAME_SIZE + 1).expect_err("page 3 cannot be read");
+        machine.disk.bad().clear();
+        assert_pages(&machine, file, |index| pattern(1, index), "after a failure behind a gap");
         machine.check_frames();
     });
 }

@@ -23,8 +23,9 @@ pub(crate) use shuttle::thread_local;
 /// of interleavings, where another thread gets its chance.
 #[inline(always)]
 pub(crate) fn window() {
+    // Any access to something shared is a place to go on with another thread.
     #[cfg(feature = "shuttle")]
-    shuttle::thread::yield_now();
+    shuttle::sync::atomic::AtomicBool::new(false).load(core::sync::atomic::Ordering::SeqCst);
 }
 
 /// The scheduler's lock with the face of the one that spins.

@@ -8,7 +8,7 @@ use cleancache::{Cleancache, Config, FileId, FsId, Kind, PoolConfig, PoolId};
 use frames::arena::Arena;
 use frames::{FRAME_SIZE, Frame, Memory, Page, PfnRange, Zones};
 use shuttle::sync::Mutex;
-use shuttle::thread;
+use shuttle::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -16,6 +16,11 @@ use std::sync::Arc;
 pub const FILES: u64 = 2;
 /// Pages of a file.
 pub const PAGES: u32 = 5;
+
+/// Here another thread may come in. Not a `yield`, with which a thread says that it can do nothing at the moment.
+pub fn turn() {
+    AtomicBool::new(false).load(Ordering::SeqCst);
+}
 
 /// What a page holds: a stamp that says which, and zeros from a place on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +104,18 @@ impl Past {
     }
 }
 
+/// Fills that will fail.
+#[derive(Default)]
+struct Broken {
+    fills: usize,
+    pages: usize,
+}
+
 /// The disk. Its own lock is never held where a thread may be switched.
 #[derive(Default)]
 pub struct Disk {
     past: std::sync::Mutex<Past>,
-    /// Pages until a fill fails.
-    patience: std::sync::Mutex<Option<usize>>,
+    broken: std::sync::Mutex<Broken>,
 }
 
 impl Disk {
@@ -112,36 +123,33 @@ impl Disk {
         self.past.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    /// The next fill fails when it has filled so many pages.
-    pub fn fail_next_fill_after(&self, pages: usize) {
-        *self.patience.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(pages);
+    /// The next `fills` fills fail, when they have filled `pages` pages or all that they were asked for.
+    pub fn fail_fills(&self, fills: usize, pages: usize) {
+        *self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Broken { fills, pages };
     }
 
-    fn fails(&self) -> bool {
-        let mut patience = self.patience.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match *patience {
-            Some(0) => patience.take().is_some(),
-            Some(pages) => {
-                *patience = Some(pages - 1);
-                false
-            }
-            None => false,
-        }
+    /// Whether this fill, which has filled `done` pages, ends here.
+    fn fails(&self, done: usize, last: bool) -> bool {
+        let mut broken = self.broken.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let fails = broken.fills > 0 && (done >= broken.pages || last);
+        broken.fills -= usize::from(fails);
+        fails
     }
 }
 
 impl Backing for Disk {
     fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> Result<(), FillError> {
-        for (index, page) in (first..).zip(pages) {
-            thread::yield_now();
-            if self.fails() {
+        let count = pages.len();
+        for ((index, page), done) in (first..).zip(pages).zip(0..) {
+            turn();
+            if self.fails(done, done + 1 == count) {
                 page.bytes_mut().fill(0x99);
                 return Err(FillError::DeadDevice);
             }
             let content = self.past().now(ino, index);
             content.write_to(page.bytes_mut());
         }
-        thread::yield_now();
+        turn();
         Ok(())
     }
 
@@ -275,7 +283,7 @@ impl World {
         let Some(file) = self.file(ino) else { return };
         for index in first..=last {
             self.disk.past().change(ino, index, None);
-            thread::yield_now();
+            turn();
         }
         self.cache.invalidate(file, first, last);
         self.disk.past().settle(ino);
@@ -287,7 +295,7 @@ impl World {
         let Some(file) = self.file(ino) else { return };
         for behind in index..PAGES {
             self.disk.past().change(ino, behind, Some(if behind == index { within } else { 0 }));
-            thread::yield_now();
+            turn();
         }
         self.cache.truncate(file, u64::from(index) * FRAME_SIZE as u64 + within as u64);
         self.disk.past().settle(ino);
