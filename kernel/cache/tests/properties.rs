@@ -187,6 +187,26 @@ fn property_06_a_page_that_is_changed_on_its_way_out_is_never_served_old() {
 }
 
 #[test]
+fn property_06_an_older_state_of_a_page_is_never_written_over_a_newer_one() {
+    everywhere(|machine| {
+        let file = machine.open(1);
+        machine.cache.write(file, 0, 0, &[1; FRAME_SIZE]).expect("memory");
+        // While it is on its way to the disk it is changed, and somebody else writes back what is dirty.
+        let cache = machine.cache.clone();
+        machine.disk.during_write(move || {
+            cache.write(file, PAGE, 0, &[2; FRAME_SIZE]).expect("memory");
+            cache.sync(None).expect("a good disk");
+            cache.drop_caches(DropWhat::Pages);
+        });
+        machine.cache.sync(None).expect("a good disk");
+        assert!(machine.read_all(file, 1).iter().all(|&byte| byte == 2));
+        machine.cache.sync(None).expect("a good disk");
+        assert_eq!(machine.cache.stats().dirty, 0);
+        assert!(machine.disk.written()[&(1, 0)].iter().all(|&byte| byte == 2), "on the disk, too");
+    });
+}
+
+#[test]
 fn property_07_truncation_removes_what_is_not_resident_and_the_file_grows_by_zeros() {
     everywhere(|machine| {
         for (ino, place) in (1..).zip(PLACES) {
