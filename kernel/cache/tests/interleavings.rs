@@ -21,7 +21,7 @@ use std::sync::Arc;
 use worlds::{FILES, PAGES, World, turn};
 
 /// Schedules that each test tries at random; as many again with few, well-chosen switches (probabilistic concurrency testing).
-const SCHEDULES: usize = 4000;
+const SCHEDULES: usize = 3000;
 /// Switches of the latter.
 const SWITCHES: usize = 4;
 
@@ -161,6 +161,39 @@ fn property_03_with_donors_that_want_their_frames() {
     interleave(|| {
         let world = World::new(Config { exclusive: thread_rng().gen_bool(0.7), ..Config::default() });
         threads(&world, &[(read, 3), (reclaim, 4), (lend_any, 3), (lend_range, 3), (come_and_go, 1)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_06_pages_that_are_changed_on_their_way_out() {
+    fn write(world: &World) {
+        world.write(0, thread_rng().gen_range(0..2));
+    }
+    fn write_back(world: &World) {
+        world.cache.sync(None).expect("a good disk");
+    }
+    fn read(world: &World) {
+        world.read(0, 0, 1);
+    }
+    interleave(|| {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.5), ..Config::default() });
+        threads(&world, &[(write, 3), (write_back, 2), (write_back, 2), (read, 2), (reclaim, 2)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_06_two_that_write_back_do_not_overtake_each_other() {
+    fn write(world: &World) {
+        world.write(0, 0);
+    }
+    fn write_back(world: &World) {
+        world.cache.sync(None).expect("a good disk");
+    }
+    interleave(|| {
+        let world = World::new(Config::default());
+        threads(&world, &[(write, 3), (write_back, 2), (write_back, 2)]);
         world.close();
     });
 }

@@ -61,7 +61,10 @@ struct Past {
     clock: u64,
     /// Which life of each inode the disk has.
     generation: BTreeMap<u64, u32>,
+    /// What files held, by the word of those who change them.
     pages: BTreeMap<Place, Vec<Held>>,
+    /// What the disk has: the same, but for what is still to be written back.
+    disk: BTreeMap<(u64, u32), Content>,
 }
 
 impl Past {
@@ -74,13 +77,14 @@ impl Past {
         self.generation.get(&ino).copied().unwrap_or(0)
     }
 
-    fn now(&self, ino: u64, index: u32) -> Content {
-        let held = self.pages.get(&(ino, self.generation(ino), index)).and_then(|held| held.last());
-        held.expect("every page is made").content
+    /// A page has something new, on the disk too.
+    fn change(&mut self, ino: u64, index: u32, len: Option<usize>) {
+        let content = self.renew(ino, index, len);
+        self.disk.insert((ino, index), content);
     }
 
-    /// The disk has something new.
-    fn change(&mut self, ino: u64, index: u32, len: Option<usize>) {
+    /// A page has something new.
+    fn renew(&mut self, ino: u64, index: u32, len: Option<usize>) -> Content {
         let from = self.tick();
         let generation = self.generation(ino);
         let stamp = ino << 56 | u64::from(generation) << 48 | u64::from(index) << 40 | from;
@@ -91,6 +95,7 @@ impl Past {
             _ => Content { stamp, len: FRAME_SIZE },
         };
         held.push(Held { content, from, until: None });
+        content
     }
 
     /// Nobody may see any more what was there before.
@@ -146,15 +151,23 @@ impl Backing for Disk {
                 page.bytes_mut().fill(0x99);
                 return Err(FillError::DeadDevice);
             }
-            let content = self.past().now(ino, index);
+            let content = self.past().disk[&(ino, index)];
             content.write_to(page.bytes_mut());
         }
         turn();
         Ok(())
     }
 
-    fn write(&self, _: u64, _: u32, _: &[&Page]) -> Result<(), FillError> {
-        Err(FillError::ReadOnly)
+    fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {
+        for (index, page) in (first..).zip(pages) {
+            turn();
+            let mut past = self.past();
+            let held = &past.pages[&(ino, past.generation(ino), index)];
+            let content = held.iter().map(|held| held.content).find(|content| content.is(&page[..]));
+            past.disk.insert((ino, index), content.expect("something that the file has held"));
+        }
+        turn();
+        Ok(())
     }
 }
 
@@ -277,6 +290,18 @@ impl World {
         Ok(())
     }
 
+    /// Write through the page cache.
+    pub fn write(&self, ino: u64, index: u32) {
+        let _changing = self.changes.lock().expect("no panic");
+        let Some(file) = self.file(ino) else { return };
+        let content = self.disk.past().renew(ino, index, None);
+        let mut page = [0; FRAME_SIZE];
+        content.write_to(&mut page);
+        let (size, pos) = (u64::from(PAGES) * FRAME_SIZE as u64, u64::from(index) * FRAME_SIZE as u64);
+        assert_eq!(self.cache.write(file, size, pos, &page), Ok(FRAME_SIZE));
+        self.disk.past().settle(ino);
+    }
+
     /// The filesystem writes to the disk, then tells the cache.
     pub fn write_past_the_cache(&self, ino: u64, first: u32, last: u32) {
         let _changing = self.changes.lock().expect("no panic");
@@ -342,9 +367,11 @@ impl World {
 
     /// The end: what is read is what the disk has, now that nothing happens any more; every frame is where it belongs.
     pub fn close(&self) {
-        for _ in 0..2 {
+        self.cache.sync(None).expect("a good disk");
+        assert_eq!(self.cache.stats().dirty, 0);
+        for what in [DropWhat::Pages, DropWhat::All, DropWhat::Pages] {
             (0..FILES).for_each(|ino| self.read(ino, 0, PAGES - 1));
-            self.cache.drop_caches(DropWhat::Pages);
+            self.cache.drop_caches(what);
         }
         let cleancache = self.cache.cleancache();
         let stats = cleancache.pool_stats();
