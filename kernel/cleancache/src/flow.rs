@@ -23,83 +23,75 @@ impl State {
         let key = Key { file: file.slot(), index };
         let Self { memory, config, policy, entries, pools, files, .. } = self;
         let Some(record) = files.get_mut(file) else { return (Stored::Refused(Refusal::Stale), frame) };
-        let Some(vacant) = entries.vacancy(key) else { return self.store_over(file, key, frame, arrival) };
         if config.gate && !arrival.workingset {
-            record.refused_gate += 1;
-            return (Stored::Refused(Refusal::Gate), frame);
+            return self.refuse(file, key, frame, Refusal::Gate);
         }
-        let Some(mut open) = pools.with_free() else { return self.store_full(file, vacant, frame, arrival) };
+        let Some(mut open) = pools.with_free() else { return self.store_full(file, key, frame, arrival) };
         let queues = Queues::new(entries, open.slot, open.pool.donated);
         let Some(place) = policy.admit(key, arrival, &queues, false) else {
-            record.refused_policy += 1;
-            return (Stored::Refused(Refusal::Policy), frame);
+            return self.refuse(file, key, frame, Refusal::Policy);
         };
+        let Some(vacant) = entries.vacancy(key) else { return self.store_over(file, key, frame, place) };
         // The pool has a free frame; were there none, the page would be refused all the same.
-        let Some(room) = open.take_free() else {
-            record.refused_no_frame += 1;
-            return (Stored::Refused(Refusal::NoFrame), frame);
-        };
+        let Some(room) = open.take_free() else { return self.refuse(file, key, frame, Refusal::NoFrame) };
         record.stores += 1;
         (Stored::Inserted, settle(memory, entries, open, vacant, frame, room, place))
     }
 
-    /// A page is stored that is not here, and no frame is free: another page goes, if one may.
+    /// A page is stored when no frame is free: its older copy goes, or else another page, if one may.
     #[inline(never)]
-    fn store_full(&mut self, file: FileId, vacant: Vacant, frame: Frame, arrival: Arrival) -> (Stored, Frame) {
+    fn store_full(&mut self, file: FileId, key: Key, frame: Frame, arrival: Arrival) -> (Stored, Frame) {
         let Self { memory, config, policy, entries, pools, files, .. } = self;
         let Some(record) = files.get_mut(file) else { return (Stored::Refused(Refusal::Stale), frame) };
-        let turn = if config.evict { pools.turn() } else { None };
-        let Some(open) = turn else {
-            record.refused_no_frame += 1;
-            return (Stored::Refused(Refusal::NoFrame), frame);
-        };
+        let vacant = entries.vacancy(key);
+        let turn = if config.evict || vacant.is_none() { pools.turn() } else { None };
+        let Some(open) = turn else { return self.refuse(file, key, frame, Refusal::NoFrame) };
         let mut queues = Queues::new(entries, open.slot, open.pool.donated);
-        let Some(place) = policy.admit(vacant.key(), arrival, &queues, true) else {
-            record.refused_policy += 1;
-            return (Stored::Refused(Refusal::Policy), frame);
+        let Some(place) = policy.admit(key, arrival, &queues, vacant.is_some()) else {
+            return self.refuse(file, key, frame, Refusal::Policy);
         };
+        let Some(vacant) = vacant else { return self.store_over(file, key, frame, place) };
         // A pool with frames, none of them free, has a page, and the policy names it.
         let victim = policy.victim(&mut queues);
         let Some((taken, entries)) = victim.and_then(|entry| Some(entries.occupied(entry.key)?.take())) else {
-            record.refused_no_frame += 1;
-            return (Stored::Refused(Refusal::NoFrame), frame);
+            return self.refuse(file, key, frame, Refusal::NoFrame);
         };
         open.pool.evictions += 1;
         record.stores += 1;
         (Stored::Inserted, settle(memory, entries, open, vacant, frame, taken.frame, place))
     }
 
-    /// A page is stored of which an older copy is here: that goes, and the page takes its room if it is kept.
+    /// A page is kept of which an older copy is here: that goes, and the page takes its room.
     #[cold]
-    fn store_over(&mut self, file: FileId, key: Key, frame: Frame, arrival: Arrival) -> (Stored, Frame) {
-        let Self { memory, config, policy, entries, pools, files, .. } = self;
-        let (Some(record), Some(old)) = (files.get_mut(file), entries.take(key)) else {
+    fn store_over(&mut self, file: FileId, key: Key, frame: Frame, place: Place) -> (Stored, Frame) {
+        let Self { memory, entries, pools, files, .. } = self;
+        let old = entries.take(key);
+        let (Some(record), Some(old), Some(vacant)) = (files.get_mut(file), old, entries.vacancy(key)) else {
             return (Stored::Refused(Refusal::Stale), frame);
         };
-        let slot = slot_of(&old);
-        let donated = pools.donated(slot);
-        let place = policy.admit(key, arrival, &Queues::new(entries, slot, donated), false);
-        let refusal = match place {
-            _ if config.gate && !arrival.workingset => {
-                record.refused_gate += 1;
-                Refusal::Gate
+        let Some(open) = pools.open(slot_of(&old)) else { return (Stored::Refused(Refusal::Stale), frame) };
+        record.stores += 1;
+        record.replaced += 1;
+        (Stored::Replaced, settle(memory, entries, open, vacant, frame, old.frame, place))
+    }
+
+    /// A page is not kept, and an older copy of it does not stay either.
+    #[cold]
+    fn refuse(&mut self, file: FileId, key: Key, frame: Frame, why: Refusal) -> (Stored, Frame) {
+        let Self { entries, pools, files, .. } = self;
+        if let Some(record) = files.get_mut(file) {
+            match why {
+                Refusal::Gate => record.refused_gate += 1,
+                Refusal::Policy => record.refused_policy += 1,
+                Refusal::NoFrame => record.refused_no_frame += 1,
+                Refusal::Stale => {}
             }
-            None => {
-                record.refused_policy += 1;
-                Refusal::Policy
+            if let Some(old) = entries.take(key) {
+                record.invalidations += 1;
+                drop_entry(pools, old);
             }
-            Some(place) => {
-                if let (Some(vacant), Some(open)) = (entries.vacancy(key), pools.open(slot)) {
-                    record.stores += 1;
-                    record.replaced += 1;
-                    return (Stored::Replaced, settle(memory, entries, open, vacant, frame, old.frame, place));
-                }
-                Refusal::Stale
-            }
-        };
-        record.invalidations += 1;
-        drop_entry(pools, old);
-        (Stored::Refused(refusal), frame)
+        }
+        (Stored::Refused(why), frame)
     }
 
     pub(crate) fn restore_run(&mut self, file: FileId, pages: &mut [Wanted]) {

@@ -93,6 +93,9 @@ impl Density {
         Keepsake((seen + 1).min(MOST))
     }
 
+    /// A tick is over.
+    #[cold]
+    #[inline(never)]
     fn tick(&mut self, frames: usize) {
         self.left = stores_in_tick(frames);
         self.now = self.now.wrapping_add(1);
@@ -107,6 +110,7 @@ impl Density {
 
     /// Compare the ends of all queues.
     #[cold]
+    #[inline(never)]
     fn look(&mut self, queues: &Queues<'_>) {
         self.plan = Plan { worth: u32::MAX, left: STINT, ..self.plan };
         for (queue, class) in (0..).zip(&self.classes) {
