@@ -17,7 +17,6 @@ extern crate alloc;
 
 mod backing;
 mod files;
-mod ghost;
 mod pages;
 mod read;
 mod read_ahead;

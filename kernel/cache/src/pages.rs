@@ -3,11 +3,11 @@
 //! *Inactive* holds pages read once, oldest at the front; *active* those read again. Reading only sets a bit; reclaim, when it
 //! meets a page with the bit, moves it to *active*, and takes back from *active* when that outgrows *inactive* (the two lists of
 //! Linux's mm/vmscan.c, promoted lazily as in CLOCK). A page that comes back soon after its eviction goes to *active* at once
-//! ([ghosts](crate::ghost)). Changed pages are in *dirty*, those on their way to disk in *write-back*: reclaim sees
+//! ([ghosts](cleancache::ghost)). Changed pages are in *dirty*, those on their way to disk in *write-back*: reclaim sees
 //! neither.
 
-use crate::ghost::Ghosts;
 use crate::read_ahead::ReadAhead;
+use cleancache::ghost::Ghosts;
 use cleancache::{Arrival, FileId, Keepsake};
 use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
 
@@ -71,6 +71,8 @@ pub(crate) struct Pages {
     ghosts: Ghosts,
     /// Evictions and activations so far: the clock of refault distances.
     clock: u32,
+    /// Frames of the cleancache that evicted pages go to.
+    pub(crate) beyond: usize,
     pub(crate) counters: Stats,
 }
 
@@ -80,6 +82,7 @@ impl Pages {
             map: FrameMap::new(memory, frames, 4),
             ghosts: Ghosts::new(frames / 2),
             clock: 0,
+            beyond: 0,
             counters: Stats::default(),
         }
     }
@@ -132,11 +135,14 @@ impl Pages {
 
     /// A whole, clean page comes in. `false`, and the frame goes back to memory, when one is here already.
     pub(crate) fn insert(&mut self, key: Key, frame: Frame, keepsake: Keepsake) -> bool {
+        // Would it be here still, or in cleancache, had there been twice the memory? Then it may be as good as what is active, which
+        // makes room for it. Pages that were active once and are not read any more would stay for ever otherwise.
+        let reach = self.map.len() + self.beyond;
         let (order, bits) = match self.ghosts.recall(key) {
-            Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= self.map.order_len(ACTIVE) => {
+            Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= reach => {
                 self.counters.refaults += 1;
                 self.clock = self.clock.wrapping_add(1);
-                (ACTIVE, FRESH | if ghost.workingset { WORKINGSET } else { 0 })
+                (ACTIVE, FRESH | if ghost.note != 0 { WORKINGSET } else { 0 })
             }
             _ => (INACTIVE, FRESH),
         };
@@ -227,7 +233,7 @@ impl Pages {
     fn evict(&mut self, key: Key) -> Option<Victim> {
         let taken = self.map.take(key)?;
         let workingset = taken.private & WORKINGSET != 0;
-        self.ghosts.remember(key, self.clock, workingset);
+        self.ghosts.remember(key, self.clock, u8::from(workingset));
         self.clock = self.clock.wrapping_add(1);
         self.counters.evictions += 1;
         let keepsake = Keepsake((taken.private >> KEEPSAKE_SHIFT) as u8);

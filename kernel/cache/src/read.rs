@@ -102,6 +102,7 @@ impl PageCache {
         let absent = |index: &u32| !pages.contains(Key { file: file.slot(), index: *index });
         let wanted = (first..=u32::MAX).zip(spare).filter(|(index, _)| absent(index));
         let mut wanted: Vec<Wanted> = wanted.map(|(index, frame)| Wanted::new(index, frame)).collect();
+        pages.beyond = self.cleancache.donated() as usize;
         self.cleancache.restore_run(file, &mut wanted);
         for Wanted { index, frame, found, keepsake } in wanted {
             if found {

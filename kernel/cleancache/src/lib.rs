@@ -21,7 +21,9 @@ extern crate alloc;
 
 mod entries;
 mod flow;
+pub mod ghost;
 mod latency;
+mod lessons;
 mod names;
 pub mod policy;
 mod pool;
@@ -299,6 +301,11 @@ impl Cleancache {
     /// Drop every entry of every file.
     pub fn clear(&self) {
         self.state.lock().clear();
+    }
+
+    /// Frames that are donated, in all pools.
+    pub fn donated(&self) -> u64 {
+        self.state.lock().pools.iter().map(|(_, pool)| pool.donated).sum()
     }
 
     /// The name of the policy.

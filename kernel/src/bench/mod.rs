@@ -5,7 +5,7 @@
 //! two operations is outside the count.
 
 mod cleancache;
-mod range;
+mod ranges;
 mod thrash;
 
 use alloc::vec::Vec;
@@ -34,7 +34,7 @@ struct Bench {
 }
 
 fn all() -> impl Iterator<Item = &'static Bench> {
-    BENCHES.iter().chain(&cleancache::BENCHES).chain(&range::BENCHES)
+    BENCHES.iter().chain(&cleancache::BENCHES).chain(&ranges::BENCHES)
 }
 
 /// What came out: the cost of an operation is the quotient.
@@ -55,7 +55,7 @@ impl Count {
     }
 }
 
-/// All of them: these and those of [`cleancache`] and [`range`].
+/// All of them: these and those of [`cleancache`] and [`ranges`].
 const BENCHES: [Bench; 6] = [
     Bench {
         name: "cache-hit",

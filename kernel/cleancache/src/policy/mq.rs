@@ -1,0 +1,93 @@
+//! MQ (Zhou, Philbin, Li, USENIX ATC 2001), made for second-level caches: a queue for each power of two of uses, so that pages used
+//! often outlive those used seldom, and a lifetime after which an unused page sinks to the queue below.
+//!
+//! How often a page was used travels with it in the keepsake, and is remembered for a while after its eviction.
+
+use super::{Arrival, End, Entry, Keepsake, Place, Policy, Queues};
+use crate::ghost::Ghosts;
+use frames::Key;
+
+/// Queues, for 1, 2 to 3, 4 to 7 and more uses.
+const LEVELS: u16 = 4;
+
+/// The policy. An entry's bits: uses in the low byte, in the high one when it sinks, in sixteenths of a lifetime.
+#[derive(Debug)]
+pub struct Mq {
+    ghosts: Ghosts,
+    /// Accesses of the cache.
+    clock: u32,
+    /// Accesses in a sixteenth of a lifetime.
+    tick: u32,
+    /// Evictions that are remembered: four times the frames, as in the paper.
+    remembered: u32,
+}
+
+impl Mq {
+    /// For up to `frames` frames.
+    pub fn new(frames: usize) -> Self {
+        let frames = frames as u32;
+        Self {
+            ghosts: Ghosts::new(frames as usize * 4),
+            clock: 0,
+            tick: frames.div_ceil(8).max(1),
+            remembered: frames * 4,
+        }
+    }
+
+    fn now(&self) -> u8 {
+        (self.clock / self.tick) as u8
+    }
+
+    fn place(&self, uses: u8) -> Place {
+        let queue = (uses.max(1).ilog2() as u16).min(LEVELS - 1);
+        Place { queue, end: End::Young, bits: u16::from(uses) | u16::from(self.now().wrapping_add(16)) << 8 }
+    }
+}
+
+fn uses(entry: Entry) -> u8 {
+    entry.bits as u8
+}
+
+impl Policy for Mq {
+    fn name(&self) -> &'static str {
+        "mq"
+    }
+
+    fn admit(&mut self, _: Key, arrival: Arrival, _: &Queues<'_>, _: bool) -> Option<Place> {
+        Some(self.place(arrival.keepsake.0.max(1)))
+    }
+
+    fn hit(&mut self, entry: Entry, _: &Queues<'_>) -> Keepsake {
+        self.clock = self.clock.wrapping_add(1);
+        Keepsake(uses(entry).saturating_add(1))
+    }
+
+    fn stay(&mut self, entry: Entry, _: &Queues<'_>) -> Place {
+        self.place(uses(entry).saturating_add(1))
+    }
+
+    fn miss(&mut self, key: Key) -> Keepsake {
+        self.clock = self.clock.wrapping_add(1);
+        match self.ghosts.recall(key) {
+            Some(ghost) if self.clock.wrapping_sub(ghost.clock) <= self.remembered => {
+                Keepsake(ghost.note.saturating_add(1))
+            }
+            _ => Keepsake(1),
+        }
+    }
+
+    fn victim(&mut self, queues: &mut Queues<'_>) -> Option<Entry> {
+        // At most one page sinks from each queue.
+        for queue in 1..LEVELS {
+            if let Some(oldest) = queues.front(queue)
+                && self.now().wrapping_sub((oldest.bits >> 8) as u8) < 128
+            {
+                let place = Place { queue: queue - 1, ..self.place(uses(oldest)) };
+                queues.move_to(oldest.key, place);
+            }
+        }
+        let entry = (0..LEVELS).find_map(|queue| queues.front(queue))?;
+        self.ghosts.remember(entry.key, self.clock, uses(entry));
+        Some(entry)
+    }
+}
