@@ -7,6 +7,7 @@
 //! neither.
 
 use crate::read_ahead::ReadAhead;
+use crate::trace::Trace;
 use cleancache::ghost::Ghosts;
 use cleancache::{Arrival, FileId, Keepsake};
 use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
@@ -73,6 +74,7 @@ pub(crate) struct Pages {
     clock: u32,
     /// Frames of the cleancache that evicted pages go to.
     pub(crate) beyond: usize,
+    pub(crate) trace: Option<Trace>,
     pub(crate) counters: Stats,
 }
 
@@ -82,6 +84,7 @@ impl Pages {
             map: FrameMap::new(memory, frames, 4),
             ghosts: Ghosts::new(frames / 2),
             clock: 0,
+            trace: None,
             beyond: 0,
             counters: Stats::default(),
         }
@@ -123,6 +126,9 @@ impl Pages {
             if ahead.enters(index) {
                 touch(page);
                 self.counters.hits += 1;
+                if let Some(trace) = &mut self.trace {
+                    trace.note(index);
+                }
             }
             let within = at as usize % FRAME_SIZE;
             let part = &mut out[done..];

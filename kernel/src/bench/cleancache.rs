@@ -14,7 +14,7 @@ use super::{BATCH, Bench, Count, OPERATIONS};
 use crate::arch::tsc;
 use crate::shell::{Failure, Outcome, Session};
 
-const FEW: usize = BATCH;
+const FEW: usize = 1024;
 const MANY: usize = 1_000_000;
 /// Pages that reclaim offers in one operation.
 const SET: usize = 32;
