@@ -14,7 +14,8 @@ use super::{BATCH, Bench, Count, OPERATIONS};
 use crate::arch::tsc;
 use crate::shell::{Failure, Outcome, Session};
 
-const FEW: usize = 1024;
+/// As many frames as are lent unless somebody says otherwise.
+const FEW: usize = 4096;
 const MANY: usize = 1_000_000;
 /// Pages that reclaim offers, and that read-ahead wants, in one operation.
 const SET: usize = 32;
