@@ -7,6 +7,7 @@
 //! neither.
 
 use crate::read_ahead::ReadAhead;
+use crate::trace::Trace;
 use cleancache::ghost::Ghosts;
 use cleancache::{Arrival, FileId, Keepsake};
 use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
@@ -75,6 +76,7 @@ pub(crate) struct Pages {
     clock: u32,
     /// Frames of the cleancache that evicted pages go to.
     pub(crate) beyond: usize,
+    pub(crate) trace: Option<Trace>,
     pub(crate) counters: Stats,
 }
 
@@ -84,6 +86,7 @@ impl Pages {
             map: FrameMap::new(memory, frames, 4),
             ghosts: Ghosts::new(frames / 2),
             clock: 0,
+            trace: None,
             beyond: 0,
             counters: Stats::default(),
         }
@@ -125,6 +128,9 @@ impl Pages {
             if ahead.enters(index) {
                 touch(page);
                 self.counters.hits += 1;
+                if let Some(trace) = &mut self.trace {
+                    trace.note(index);
+                }
             }
             let within = at as usize % FRAME_SIZE;
             let part = &mut out[done..];

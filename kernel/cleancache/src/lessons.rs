@@ -20,9 +20,13 @@ const KNOWN: u64 = 32 * PAGE as u64;
 pub(crate) struct Lessons {
     /// Pages stored in each of the last ticks that were not wanted since, by tick modulo [`AGES`].
     waiting: [u32; AGES],
+    /// The same by age now.
+    at_age: [u32; BUCKETS],
     waited: [u64; BUCKETS],
     wanted: [u32; BUCKETS],
     worth: [u32; BUCKETS + 1],
+    /// Whether a page of the class was seen lately.
+    active: bool,
 }
 
 fn bucket(age: u32) -> usize {
@@ -40,7 +44,14 @@ fn width(bucket: usize) -> u32 {
 
 impl Lessons {
     pub(crate) const fn new() -> Self {
-        Self { waiting: [0; AGES], waited: [0; BUCKETS], wanted: [0; BUCKETS], worth: [0; BUCKETS + 1] }
+        Self {
+            waiting: [0; AGES],
+            at_age: [0; BUCKETS],
+            waited: [0; BUCKETS],
+            wanted: [0; BUCKETS],
+            worth: [0; BUCKETS + 1],
+            active: false,
+        }
     }
 
     /// What a frame is worth that holds a page of this age.
@@ -53,22 +64,41 @@ impl Lessons {
     #[inline]
     pub(crate) fn stored(&mut self, now: u32) {
         self.waiting[now as usize % AGES] += PAGE;
+        self.at_age[0] += PAGE;
+        self.active = true;
     }
 
     /// A page that was stored `age` ticks before `now` is wanted.
     #[inline]
     pub(crate) fn wanted(&mut self, now: u32, age: u32) {
-        if let Some(wanted) = self.wanted.get_mut(bucket(age)) {
+        let bucket = bucket(age);
+        if let Some(wanted) = self.wanted.get_mut(bucket) {
             *wanted += PAGE;
             let waiting = &mut self.waiting[now.wrapping_sub(age) as usize % AGES];
-            *waiting = waiting.saturating_sub(PAGE);
+            let less = PAGE.min(*waiting);
+            *waiting -= less;
+            self.at_age[bucket] -= less;
         }
     }
 
     /// Tick `now` begins: learn from the one that is over. A class of which nothing is known is taken for `like`.
     pub(crate) fn learn(&mut self, now: u32, like: Option<&Self>) {
-        for age in 0..AGES as u32 {
-            self.waited[bucket(age)] += u64::from(self.waiting[now.wrapping_sub(age + 1) as usize % AGES]);
+        if !self.active {
+            if let Some(like) = like {
+                self.worth = like.worth;
+            }
+            return;
+        }
+        let mut age = AGES as u32;
+        // Those of the last tick of each age grow older than that; the oldest are not waited for any more.
+        for at in (0..BUCKETS).rev() {
+            self.waited[at] += u64::from(self.at_age[at]);
+            let leaving = self.waiting[now.wrapping_sub(age) as usize % AGES];
+            self.at_age[at] -= leaving;
+            if let Some(older) = self.at_age.get_mut(at + 1) {
+                *older += leaving;
+            }
+            age -= width(at);
         }
         self.waiting[now as usize % AGES] = 0;
         let seen = self.waited.iter().zip(&self.wanted).map(|(&waited, &wanted)| waited + u64::from(wanted));
@@ -77,9 +107,12 @@ impl Lessons {
             Some(like) if known == 0 => self.worth = like.worth,
             _ => self.appraise(known),
         }
-        for (waited, wanted) in self.waited.iter_mut().zip(&mut self.wanted) {
+        self.active = false;
+        for (at, (waited, wanted)) in self.waited.iter_mut().zip(&mut self.wanted).enumerate() {
             *waited -= *waited >> FADE;
             *wanted -= *wanted >> FADE;
+            // What is too little to fade is as good as nothing.
+            self.active |= *waited >> FADE != 0 || self.at_age[at] != 0;
         }
     }
 

@@ -93,6 +93,9 @@ impl Density {
         Keepsake((seen + 1).min(MOST))
     }
 
+    /// A tick is over.
+    #[cold]
+    #[inline(never)]
     fn tick(&mut self, frames: usize) {
         self.left = stores_in_tick(frames);
         self.now = self.now.wrapping_add(1);
@@ -105,8 +108,23 @@ impl Density {
         self.plan.left = 0;
     }
 
+    /// A page of class `newcomer` is about to take another's place.
+    #[inline(never)]
+    fn plan_for(&mut self, newcomer: u16, queues: &Queues<'_>) {
+        if self.plan.left == 0 {
+            self.look(queues);
+        }
+        self.plan.left -= 1;
+        // Nothing here is worth less than the page that comes: it takes the place of the last one like it.
+        let worth = self.classes[usize::from(newcomer)].worth(0);
+        if worth <= self.plan.worth {
+            self.plan = Plan { queue: newcomer, end: End::Young, worth, ..self.plan };
+        }
+    }
+
     /// Compare the ends of all queues.
     #[cold]
+    #[inline(never)]
     fn look(&mut self, queues: &Queues<'_>) {
         self.plan = Plan { worth: u32::MAX, left: STINT, ..self.plan };
         for (queue, class) in (0..).zip(&self.classes) {
@@ -146,15 +164,7 @@ impl Policy for Density {
         }
         let place = self.place(arrival.keepsake.0.min(MOST), arrival.workingset);
         if full {
-            if self.plan.left == 0 {
-                self.look(queues);
-            }
-            self.plan.left -= 1;
-            // Nothing here is worth less than the page that comes: it takes the place of the last one like it.
-            let worth = self.classes[usize::from(place.queue)].worth(0);
-            if worth <= self.plan.worth {
-                self.plan = Plan { queue: place.queue, end: End::Young, worth, ..self.plan };
-            }
+            self.plan_for(place.queue, queues);
         }
         Some(place)
     }
