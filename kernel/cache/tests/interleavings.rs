@@ -42,7 +42,8 @@ impl Drop for Seed {
 
 fn interleave(test: impl Fn() + Clone + Send + Sync + 'static) {
     shuttle::check_random(test.clone(), SCHEDULES);
-    let seed = Seed(RandomState::new().hash_one(SCHEDULES));
+    let given = std::env::var("SHUTTLE_RANDOM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = Seed(given.unwrap_or_else(|| RandomState::new().hash_one(SCHEDULES)));
     let few = PctScheduler::new_from_seed(seed.0, SWITCHES, SCHEDULES);
     Runner::new(few, shuttle::Config::default()).run(test);
 }
