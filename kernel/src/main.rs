@@ -69,15 +69,15 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     }
 
     let mut survey = Survey::new(&boot_info.memory_regions, parcel.scratch);
-    let early_heap = parcel.scratch.len / EARLY_HEAP_SHARE;
+    let [to_donate, plugged, shared] = [DonationKind::CarveOut, DonationKind::Mem, DonationKind::Ivshmem]
+        .map(|kind| donation::frames_of(command_line.donations(), kind));
+    let annex = plugged.saturating_add(shared);
+    let early_heap = (parcel.scratch.len / EARLY_HEAP_SHARE).min(survey.spare_scratch(annex) / 2);
     if parcel.handover_root.is_some()
         && let Err(reason) = survey.extend_early_heap(early_heap)
     {
         warn!(target: "mm", "early heap not extended: {reason}");
     }
-    let [to_donate, plugged, shared] = [DonationKind::CarveOut, DonationKind::Mem, DonationKind::Ivshmem]
-        .map(|kind| donation::frames_of(command_line.donations(), kind));
-    let annex = plugged.saturating_add(shared);
     let handover = generation::open(&parcel, &survey, early_heap / EARLY_HEAP_A_RANGE);
     let preserved = handover.as_ref().map(generation::preserved).unwrap_or_default();
     let installed = match survey.install(preserved, to_donate, annex) {
@@ -100,7 +100,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         wanted: command_line.donations().collect(),
         carve_out: installed.carve_out,
         devices,
-        shared: ivshmem::find(&mut bus),
+        shared: ivshmem::find(&mut bus, memory.span().end()),
     };
 
     apic::init();
@@ -120,7 +120,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
 }
 
 /// What part of the scratch area, one in this many, becomes early heap when there is a handover to read: enough for the
-/// list of a tmpfs of which no two pages lie together, up to some GiB.
+/// list of a tmpfs of which no two pages lie together, up to some GiB. It is never more than half of what the records leave.
 const EARLY_HEAP_SHARE: u64 = 3;
 /// Early heap that a preserved range takes: in a list, and in the tree of what is set aside. Generously.
 const EARLY_HEAP_A_RANGE: u64 = 64;

@@ -85,11 +85,20 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
     Ok(tally.close())
 }
 
+/// Threads in random interleavings: the locks are another build's.
+const INTERLEAVINGS: [&str; 6] = ["--package", "cache", "--features", "shuttle", "--test", "interleavings"];
+
 /// Everything that `cargo test` runs, counted.
 fn host_tests(places: &Places) -> Result<Tally> {
+    let mut tally = cargo_test(places, &[])?;
+    tally.add(cargo_test(places, &INTERLEAVINGS)?);
+    Ok(tally)
+}
+
+fn cargo_test(places: &Places, which: &[&str]) -> Result<Tally> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(places.root());
-    cargo.args(["test", "--quiet", "--no-fail-fast"]).stdout(Stdio::piped());
+    cargo.args(["test", "--quiet", "--no-fail-fast"]).args(which).stdout(Stdio::piped());
     let mut child = cargo.spawn().context("cannot start cargo")?;
     let mut tally = Tally::default();
     let stdout = child.stdout.take().context("no pipe from cargo")?;

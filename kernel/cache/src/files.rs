@@ -141,6 +141,11 @@ impl Files {
         Ok(Source { backing: backing.clone(), ino: file.name.ino, epoch: file.epoch })
     }
 
+    /// The inode's number.
+    pub(crate) fn ino(&self, id: FileId) -> Option<u64> {
+        self.get(id).map(|file| file.name.ino)
+    }
+
     /// The file at a place.
     pub(crate) fn at(&self, slot: u32) -> Option<FileId> {
         self.places.get(slot as usize)?.as_ref().map(|file| file.id)

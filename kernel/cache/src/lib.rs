@@ -21,6 +21,7 @@ mod pages;
 mod read;
 mod read_ahead;
 mod reclaim;
+mod trace;
 mod write;
 
 pub use backing::{Backing, FillError};
@@ -28,6 +29,7 @@ pub use cleancache::{Cleancache, FileId, FsId, StaleId};
 pub use pages::Stats;
 pub use read_ahead::ReadAhead;
 pub use reclaim::{DropWhat, OutOfMemory, Relief};
+pub use trace::Read;
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -136,6 +138,30 @@ impl PageCache {
         state.files.bump(file);
         state.pages.drop_range(file, first, last);
         self.cleancache.invalidate_range(file, first, last);
+    }
+
+    /// Note from now on which pages are read, up to `most` of them, and forget what was noted before.
+    pub fn trace(&self, most: usize) {
+        let trace = trace::Trace::new(most);
+        self.state.lock().pages.trace = Some(trace);
+    }
+
+    /// Note no more.
+    pub fn stop_trace(&self) {
+        if let Some(trace) = &mut self.state.lock().pages.trace {
+            trace.stop();
+        }
+    }
+
+    /// Forget what was noted.
+    pub fn drop_trace(&self) {
+        let trace = self.state.lock().pages.trace.take();
+        drop(trace);
+    }
+
+    /// The read number `at` since the trace began.
+    pub fn traced(&self, at: usize) -> Option<Read> {
+        self.state.lock().pages.trace.as_ref()?.get(at)
     }
 
     /// What is here, and what happened.

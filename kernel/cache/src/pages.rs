@@ -7,6 +7,7 @@
 //! neither.
 
 use crate::read_ahead::ReadAhead;
+use crate::trace::Trace;
 use cleancache::ghost::Ghosts;
 use cleancache::{Arrival, FileId, Keepsake};
 use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
@@ -22,6 +23,8 @@ const FRESH: u16 = 1;
 const REFERENCED: u16 = 2;
 /// Was active at some time.
 const WORKINGSET: u16 = 4;
+/// Changed while it is on its way to disk: it has to go there again, and only when it has arrived.
+const CHANGED: u16 = 8;
 /// From this bit on: what the page has with it from cleancache.
 const KEEPSAKE_SHIFT: u32 = 8;
 
@@ -73,6 +76,7 @@ pub(crate) struct Pages {
     clock: u32,
     /// Frames of the cleancache that evicted pages go to.
     pub(crate) beyond: usize,
+    pub(crate) trace: Option<Trace>,
     pub(crate) counters: Stats,
 }
 
@@ -82,6 +86,7 @@ impl Pages {
             map: FrameMap::new(memory, frames, 4),
             ghosts: Ghosts::new(frames / 2),
             clock: 0,
+            trace: None,
             beyond: 0,
             counters: Stats::default(),
         }
@@ -123,6 +128,9 @@ impl Pages {
             if ahead.enters(index) {
                 touch(page);
                 self.counters.hits += 1;
+                if let Some(trace) = &mut self.trace {
+                    trace.note(index);
+                }
             }
             let within = at as usize % FRAME_SIZE;
             let part = &mut out[done..];
@@ -158,13 +166,21 @@ impl Pages {
     pub(crate) fn modify(&mut self, key: Key, within: usize, data: &[u8]) -> bool {
         let Some(mut page) = self.map.get_mut(key) else { return false };
         page.bytes_mut()[within..within + data.len()].copy_from_slice(data);
-        self.map.move_to_back(key, DIRTY)
+        self.is_marked_changed(key) || self.map.move_to_back(key, DIRTY)
+    }
+
+    /// Whether a page is on its way to disk. It stays there then, or a second writer could overtake the first; that it was changed
+    /// is noted.
+    fn is_marked_changed(&self, key: Key) -> bool {
+        let page = self.map.get(key).filter(|page| page.order() == WRITE_BACK);
+        page.map(|page| page.set_private(page.private() | CHANGED)).is_some()
     }
 
     /// Set the bytes of a page from `within` on to zero, if it is here. It stays as clean or dirty as it was.
     pub(crate) fn zero_tail(&mut self, key: Key, within: usize) {
         if let Some(mut page) = self.map.get_mut(key) {
             page.bytes_mut()[within..].fill(0);
+            self.is_marked_changed(key);
         }
     }
 
@@ -188,8 +204,10 @@ impl Pages {
 
     /// It was written, or not. A page that was changed meanwhile is dirty again and stays so.
     pub(crate) fn end_write_back(&mut self, key: Key, written: bool) {
-        if self.map.get(key).is_some_and(|page| page.order() == WRITE_BACK) {
-            self.map.move_to_back(key, if written { INACTIVE } else { DIRTY });
+        if let Some(page) = self.map.get(key).filter(|page| page.order() == WRITE_BACK) {
+            let clean = written && page.private() & CHANGED == 0;
+            page.set_private(page.private() & !CHANGED);
+            self.map.move_to_back(key, if clean { INACTIVE } else { DIRTY });
         }
         self.counters.written += u64::from(written);
     }

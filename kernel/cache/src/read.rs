@@ -44,6 +44,12 @@ impl PageCache {
             if !state.files.knows(file) {
                 return Err(FillError::Unmounted);
             }
+            if state.pages.trace.is_some() {
+                let State { pages, files } = &mut *state;
+                if let (Some(trace), Some(ino)) = (&mut pages.trace, files.ino(file)) {
+                    trace.ino = ino;
+                }
+            }
             done += state.pages.copy_out(file, pos + done as u64, &mut out[done..], ahead);
             if done == out.len() {
                 ahead.finish(end);

@@ -1,104 +1,12 @@
 //! The page cache over a disk in memory: whatever is evicted, taken back, dropped or changed, every byte read is the disk's.
 
-use cache::{Backing, Cleancache, DropWhat, FileId, FillError, PageCache, ReadAhead};
-use cleancache::{Config, Kind, PoolConfig, PoolId};
-use frames::arena::Arena;
-use frames::{FRAME_SIZE, Frame, Memory, Page, Pfn, Zones};
+mod machine;
+
+use cache::{DropWhat, FileId, FillError};
+use cleancache::{Config, Kind};
+use frames::{FRAME_SIZE, Frame, Zones};
+use machine::{machine, machine_with, pattern};
 use proptest::prelude::*;
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-
-/// A disk with some files. What was never written reads as a pattern that tells file and place.
-#[derive(Default)]
-struct Disk {
-    written: Mutex<HashMap<(u64, u32), Box<Page>>>,
-    bad: Mutex<BTreeSet<(u64, u32)>>,
-    pages_read: AtomicU64,
-}
-
-fn pattern(ino: u64, index: u32) -> Page {
-    let mut page = [0; FRAME_SIZE];
-    for (at, word) in page.chunks_exact_mut(8).enumerate() {
-        word.copy_from_slice(&(ino << 40 | u64::from(index) << 12 | at as u64).to_le_bytes());
-    }
-    page
-}
-
-impl Backing for Disk {
-    fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> Result<(), FillError> {
-        let (written, bad) = (self.written.lock().unwrap(), self.bad.lock().unwrap());
-        for (index, page) in (first..).zip(pages) {
-            self.pages_read.fetch_add(1, Ordering::Relaxed);
-            if bad.contains(&(ino, index)) {
-                return Err(FillError::Device { sector: u64::from(index) });
-            }
-            let bytes = written.get(&(ino, index)).map_or_else(|| pattern(ino, index), |page| **page);
-            page.copy_from(&bytes);
-        }
-        Ok(())
-    }
-
-    fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {
-        for (index, page) in (first..).zip(pages) {
-            if self.bad.lock().unwrap().contains(&(ino, index)) {
-                return Err(FillError::Device { sector: u64::from(index) });
-            }
-            self.written.lock().unwrap().insert((ino, index), Box::new(**page));
-        }
-        Ok(())
-    }
-}
-
-struct Machine {
-    cache: Arc<PageCache>,
-    disk: Arc<Disk>,
-    pool: PoolId,
-    fs: cache::FsId,
-    memory: &'static Memory,
-    _arena: Arena,
-}
-
-/// A machine with `frames` frames, and `donated` more that go to cleancache.
-fn machine(frames: usize, donated: usize, config: Config) -> (Machine, Vec<Pfn>) {
-    machine_with(frames, donated, config, Kind::Fixed)
-}
-
-fn machine_with(frames: usize, donated: usize, config: Config, kind: Kind) -> (Machine, Vec<Pfn>) {
-    let arena = Arena::with_scratch(frames + donated, frames / 4);
-    let memory = arena.memory();
-    let cleancache = Arc::new(Cleancache::new(memory, config));
-    let pool = PoolConfig { name: "carve-out".into(), kind, scrub: false };
-    let pool = cleancache.register_pool(pool).expect("a pool");
-    let mut lent = Vec::new();
-    for _ in 0..donated {
-        let frame = memory.allocate(Zones::Preservable).expect("memory");
-        lent.push(frame.pfn());
-        assert!(cleancache.donate(pool, frame).is_ok());
-    }
-    let cache = PageCache::new(memory, cleancache);
-    let disk = Arc::new(Disk::default());
-    let fs = cache.add_fs("disk", disk.clone());
-    (Machine { cache, disk, pool, fs, memory, _arena: arena }, lent)
-}
-
-impl Machine {
-    fn read(&self, file: FileId, size: u64, pos: u64, len: usize) -> Result<Vec<u8>, FillError> {
-        let mut out = vec![0xaa; len];
-        let got = self.cache.read(file, size, pos, &mut out, &mut ReadAhead::default())?;
-        out.truncate(got);
-        Ok(out)
-    }
-
-    /// Every frame is free, in the page cache, or donated.
-    fn check_frames(&self) {
-        let donated: u64 = self.cache.cleancache().pool_stats().iter().map(|pool| pool.donated).sum();
-        assert_eq!(self.memory.stats().owned(), self.cache.stats().pages() + donated);
-        for pool in self.cache.cleancache().pool_stats() {
-            assert_eq!(pool.donated, pool.free + pool.cached + pool.in_transit);
-        }
-    }
-}
 
 const FILES: u64 = 3;
 const PAGES: u64 = 90;
@@ -197,13 +105,13 @@ proptest! {
                             prop_assert!(touched.contains(&sector), "an error that is not this read's");
                         }
                     }
-                    machine.disk.bad.lock().unwrap().clear();
+                    machine.disk.bad().clear();
                 }
                 Op::Write { file, pos, len, value } => {
                     let content = &mut model[file as usize];
                     let pos = pos.min(content.len() as u64);
                     let len = len.min((PAGES * 4096 - pos) as usize);
-                    machine.disk.bad.lock().unwrap().clear();
+                    machine.disk.bad().clear();
                     let data = vec![value; len];
                     match machine.cache.write(files[file as usize], content.len() as u64, pos, &data) {
                         Ok(written) => {
@@ -217,7 +125,7 @@ proptest! {
                             prop_assert!(!held.is_empty());
                             held.clear();
                             machine.cache.invalidate(files[file as usize], 0, u32::MAX);
-                            machine.disk.written.lock().unwrap().retain(|&(ino, _), _| ino != file + 1);
+                            machine.disk.written().retain(|&(ino, _), _| ino != file + 1);
                             model[file as usize] = fresh(file);
                         }
                     }
@@ -227,7 +135,7 @@ proptest! {
                     let size = size.min(content.len() as u64);
                     machine.cache.truncate(files[file as usize], size);
                     // The filesystem clears what it cut off, as one that frees blocks does; then it grows again by a hole.
-                    let mut written = machine.disk.written.lock().unwrap();
+                    let mut written = machine.disk.written();
                     for index in 0..PAGES as u32 {
                         let start = u64::from(index) * 4096;
                         if start + 4096 > size {
@@ -244,10 +152,10 @@ proptest! {
                 }
                 Op::Direct { file, index, value } => {
                     let id = files[file as usize];
-                    machine.disk.bad.lock().unwrap().clear();
+                    machine.disk.bad().clear();
                     prop_assert_eq!(machine.cache.sync(Some(id)), Ok(()));
                     machine.cache.invalidate(id, index, index);
-                    machine.disk.written.lock().unwrap().insert((file + 1, index), Box::new([value; FRAME_SIZE]));
+                    machine.disk.written().insert((file + 1, index), Box::new([value; FRAME_SIZE]));
                     let content = &mut model[file as usize];
                     let start = index as usize * 4096;
                     let end = content.len().min(start + 4096);
@@ -261,13 +169,13 @@ proptest! {
                         machine.read(files[file as usize], 4096, 0, 10),
                         Err(FillError::Unmounted)
                     );
-                    machine.disk.written.lock().unwrap().retain(|&(ino, _), _| ino != file + 1);
+                    machine.disk.written().retain(|&(ino, _), _| ino != file + 1);
                     generation[file as usize] += 1;
                     files[file as usize] = open(file, generation[file as usize]);
                     model[file as usize] = fresh(file);
                 }
                 Op::Reclaim(want) => {
-                    machine.disk.bad.lock().unwrap().clear();
+                    machine.disk.bad().clear();
                     machine.cache.reclaim(want);
                 }
                 Op::Drop(all) => {
@@ -284,7 +192,7 @@ proptest! {
                     }
                 }
                 Op::Sync => {
-                    machine.disk.bad.lock().unwrap().clear();
+                    machine.disk.bad().clear();
                     prop_assert!(machine.cache.sync(None).is_ok() || !held.is_empty());
                 }
                 Op::Hold(frames) => {
@@ -292,7 +200,7 @@ proptest! {
                     held.extend((0..frames).filter_map(|_| machine.cache.allocate(Zones::Preservable).ok()));
                 }
                 Op::Break { file, index } => {
-                    machine.disk.bad.lock().unwrap().insert((file + 1, index));
+                    machine.disk.bad().insert((file + 1, index));
                 }
                 Op::TakeBack(_) => {}
             }
@@ -308,50 +216,20 @@ proptest! {
 }
 
 #[test]
-fn property_11_unmount_drops_everything_and_a_remount_misses() {
-    let (machine, _) = machine(220, 48, Config::default());
-    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
-    machine.read(file, 90 * 4096, 0, 90 * 4096).expect("a good disk");
-    machine.cache.drop_caches(DropWhat::Pages);
-    assert!(machine.cache.cleancache().pool_stats()[0].cached > 0);
-    machine.cache.remove_fs(machine.fs);
-    assert_eq!(machine.cache.cleancache().pool_stats()[0].cached, 0);
-    assert_eq!(machine.read(file, 4096, 0, 1), Err(FillError::Unmounted));
-    let fs = machine.cache.add_fs("disk", machine.disk.clone());
-    let file = machine.cache.open(fs, 1, 0).expect("mounted");
-    let before = machine.disk.pages_read.load(Ordering::Relaxed);
-    machine.read(file, 4096, 0, 1).expect("a good disk");
-    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), before + 1);
-}
-
-#[test]
-fn property_19_a_fill_that_failed_half_way_leaves_nothing() {
-    let (machine, _) = machine(220, 0, Config::default());
-    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
-    machine.disk.bad.lock().unwrap().insert((1, 2));
-    // Read-ahead meets the bad page; the reader, who wants page 0, does not notice.
-    assert!(machine.read(file, 90 * 4096, 0, 100).is_ok());
-    assert_eq!(machine.read(file, 90 * 4096, 2 * 4096, 1), Err(FillError::Device { sector: 2 }));
-    machine.disk.bad.lock().unwrap().clear();
-    assert_eq!(machine.read(file, 90 * 4096, 2 * 4096, 4096).as_deref(), Ok(&pattern(1, 2)[..]));
-    machine.check_frames();
-}
-
-#[test]
 fn what_neither_cache_has_is_all_that_is_read_again() {
     let (machine, _) = machine(220, 40, Config::default());
     let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
     machine.read(file, 30 * 4096, 0, 30 * 4096).expect("a good disk");
-    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), 30);
+    assert_eq!(machine.disk.pages_read(), 30);
     machine.cache.drop_caches(DropWhat::Pages);
     machine.read(file, 30 * 4096, 0, 30 * 4096).expect("a good disk");
-    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), 30, "all of it came from cleancache");
+    assert_eq!(machine.disk.pages_read(), 30, "all of it came from cleancache");
     // Every third page is lost from both: only these are read.
     for index in (0..30).step_by(3) {
         machine.cache.invalidate(file, index, index);
     }
     let content = machine.read(file, 30 * 4096, 0, 30 * 4096).expect("a good disk");
-    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), 40);
+    assert_eq!(machine.disk.pages_read(), 40);
     assert!((0..30).all(|index| content[index * 4096..][..4096] == pattern(1, index as u32)));
 }
 
@@ -371,11 +249,11 @@ fn a_hot_set_survives_a_scan() {
         machine.read(cold, size, index * 4096, 4096).expect("a good disk");
         machine.read(hot, size, (index % 100) * 4096, 4096).expect("a good disk");
     }
-    let before = machine.disk.pages_read.load(Ordering::Relaxed);
+    let before = machine.disk.pages_read();
     for index in 0..100 {
         machine.read(hot, size, index * 4096, 4096).expect("a good disk");
     }
-    assert_eq!(machine.disk.pages_read.load(Ordering::Relaxed), before, "the hot set was evicted by a scan");
+    assert_eq!(machine.disk.pages_read(), before, "the hot set was evicted by a scan");
 }
 
 #[test]
@@ -394,26 +272,15 @@ fn a_tree_larger_than_memory_can_be_read_for_ever() {
 }
 
 #[test]
-fn property_09_a_write_past_the_cache_removes_what_is_not_resident() {
-    let (machine, _) = machine(220, 40, Config::default());
-    let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
-    machine.read(file, 8 * 4096, 0, 8 * 4096).expect("a good disk");
-    machine.cache.drop_caches(DropWhat::Pages);
-    machine.disk.written.lock().unwrap().insert((1, 3), Box::new([7; FRAME_SIZE]));
-    machine.cache.invalidate(file, 3, 3);
-    assert_eq!(machine.read(file, 8 * 4096, 3 * 4096, 4096).as_deref(), Ok(&[7; FRAME_SIZE][..]));
-}
-
-#[test]
 fn a_page_that_could_not_be_written_stays_dirty() {
     let (machine, _) = machine(220, 0, Config::default());
     let file = machine.cache.open(machine.fs, 1, 0).expect("mounted");
     machine.cache.write(file, 4096, 0, &[9; 4096]).expect("memory");
-    machine.disk.bad.lock().unwrap().insert((1, 0));
+    machine.disk.bad().insert((1, 0));
     assert_eq!(machine.cache.sync(Some(file)), Err(FillError::Device { sector: 0 }));
     machine.cache.reclaim(1000);
     assert_eq!(machine.cache.stats().dirty, 1);
-    machine.disk.bad.lock().unwrap().clear();
+    machine.disk.bad().clear();
     assert_eq!(machine.cache.sync(Some(file)), Ok(()));
     machine.cache.drop_caches(DropWhat::All);
     assert_eq!(machine.read(file, 4096, 0, 4096).as_deref(), Ok(&[9; 4096][..]));

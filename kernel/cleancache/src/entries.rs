@@ -128,6 +128,8 @@ impl State {
 
     pub(crate) fn register_pool(&mut self, config: PoolConfig) -> Option<PoolId> {
         let tags = match config.kind {
+            // A tag a frame is set aside, so a host that claims more than there can be is told no.
+            Kind::Untrusted(range) if range.count > self.memory.records() as u64 => return None,
             Kind::Untrusted(range) => Some(Tags::new(range, self.config.tag_key)),
             Kind::Exchangeable | Kind::Fixed => None,
         };

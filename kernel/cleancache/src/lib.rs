@@ -152,7 +152,7 @@ impl Cleancache {
     }
 
     /// A new pool, without frames. Everything that its frames will need is set aside here. `None` when there are as many pools
-    /// as there can be, some 8,000.
+    /// as there can be, some 4,000, or its range is larger than all memory that there are records for.
     pub fn register_pool(&self, config: PoolConfig) -> Option<PoolId> {
         self.state.lock().register_pool(config)
     }
@@ -213,9 +213,12 @@ impl Cleancache {
         while taken.len() < most {
             let mut state = self.state.lock();
             for _ in 0..TAKE_BATCH.min(most - taken.len()) {
-                match state.take_any(pool)? {
-                    Some(frame) => taken.push_back(frame),
-                    None => return Ok(taken),
+                match state.take_any(pool) {
+                    Ok(Some(frame)) => taken.push_back(frame),
+                    Ok(None) => return Ok(taken),
+                    // Closed since the last hold of the lock: what came out until then is the donor's all the same.
+                    Err(_) if !taken.is_empty() => return Ok(taken),
+                    Err(error) => return Err(error),
                 }
             }
         }

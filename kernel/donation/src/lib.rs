@@ -22,6 +22,7 @@ pub mod carve_out;
 mod fault;
 pub mod ivshmem;
 pub mod mem;
+mod statistics;
 
 pub use fault::Fault;
 

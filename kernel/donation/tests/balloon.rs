@@ -273,6 +273,33 @@ fn when_memory_is_short_the_pool_gives_and_then_the_host_if_it_may() {
 }
 
 #[test]
+fn what_the_host_gets_is_not_taken_from_the_host() {
+    let arena = Arena::new(2048);
+    let guest = Guest::new(&arena);
+    let device = Device::new(Host { target: 500, deflates_on_oom: true, ..a_good_host() });
+    let balloon = Arc::new(Balloon::start(guest.cache.clone(), device.clone(), 100).unwrap());
+    let lender = Arc::downgrade(&balloon);
+    guest.cache.on_shortage(Box::new(move |frames| lender.upgrade().map_or(0, |balloon| balloon.relieve(frames))));
+    settle(&balloon);
+    // Somebody has taken even the reserve; and the host wants more.
+    let few = arena.memory().watermarks().min / 2;
+    let mut ours: Vec<Frame> = Vec::new();
+    while arena.memory().free_frames(Zones::Ephemeral) > few {
+        ours.extend(arena.memory().allocate(Zones::Ephemeral));
+    }
+    device.host(|host| host.target = 1000);
+    settle(&balloon);
+    let mut text = String::new();
+    balloon.report(&mut text).unwrap();
+    assert!(text.contains("taken back 0 "), "{text}");
+    // Whoever needs a frame gets one of the host's.
+    let had = ours.len();
+    ours.extend(core::iter::from_fn(|| guest.cache.allocate(Zones::Ephemeral).ok()).take(200));
+    assert_eq!(ours.len(), had + 200);
+    assert!(device.host(|host| host.has.len()) <= 300);
+}
+
+#[test]
 fn below_the_locks_of_the_caches_only_the_host_is_asked() {
     let arena = Arena::new(2048);
     let guest = Guest::new(&arena);

@@ -65,9 +65,10 @@ impl Arena {
 
     fn of_shape(shape: Shape) -> Self {
         let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = free.iter().position(|&(known, _)| known == shape);
+        let known = free.iter().position(|&(known, _)| known == shape).map(|at| free.swap_remove(at).1);
+        drop(free);
         let memory = match known {
-            Some(at) => free.swap_remove(at).1,
+            Some(known) => again(shape, known),
             None => install(shape, &[], |_, _| ()),
         };
         Self { shape, memory }
@@ -103,12 +104,31 @@ impl Arena {
     }
 }
 
+/// The machine of an arena that is gone, for a new one. What its lists are like by now is of no concern to most tests.
+#[cfg(not(feature = "shuttle"))]
+fn again(_: Shape, memory: &'static Memory) -> &'static Memory {
+    memory
+}
+
+/// The machine of an arena that is gone, as if it were new: a test that is repeated by its seed must find the same each time,
+/// and locks of a test that has ended are not of the next one.
+#[cfg(feature = "shuttle")]
+fn again(shape: Shape, memory: &'static Memory) -> &'static Memory {
+    let scratch = PfnRange { start: BASE, count: shape.scratch as u64 };
+    let all = PfnRange { start: BASE, count: shape.frames as u64 };
+    let layout = Layout { span: all, scratch, usable: &[all], set_aside: &[], annex: shape.annex as u32 };
+    // SAFETY: the machine was installed with this shape; its arena is gone, which asserted that no frame has an owner.
+    let memory = unsafe { memory.install_again(&layout) }.expect("as before");
+    annex(shape, memory);
+    memory
+}
+
 fn install(shape: Shape, set_aside: &[PfnRange], fill: impl Fn(u32, &mut Page)) -> &'static Memory {
-    let Shape { frames, scratch, annex } = shape;
+    let Shape { frames, scratch, annex: annexed } = shape;
     let all = PfnRange { start: BASE, count: frames as u64 };
-    let behind = shape.annex_start().get() - BASE.get() + annex as u64;
+    let behind = shape.annex_start().get() - BASE.get() + annexed as u64;
     let window: NonNull<u8> = zeroed((behind as usize) << FRAME_SHIFT, FRAME_SIZE);
-    let meta: NonNull<u8> = zeroed((frames + annex) * size_of::<FrameMeta>(), align_of::<FrameMeta>());
+    let meta: NonNull<u8> = zeroed((frames + annexed) * size_of::<FrameMeta>(), align_of::<FrameMeta>());
     for range in set_aside {
         for pfn in range.start.get()..range.end().get() {
             let slot = (pfn - BASE.get()) as u32;
@@ -118,13 +138,18 @@ fn install(shape: Shape, set_aside: &[PfnRange], fill: impl Fn(u32, &mut Page)) 
         }
     }
     let scratch = PfnRange { start: BASE, count: scratch as u64 };
-    let layout = Layout { span: all, scratch, usable: &[all], set_aside, annex: annex as u32 };
+    let layout = Layout { span: all, scratch, usable: &[all], set_aside, annex: annexed as u32 };
     // SAFETY: both blocks were just allocated in the right sizes, are never freed, and are known to nobody else.
     let memory = unsafe { Memory::install(window, meta.cast(), &layout) }.expect("a well-formed arena");
-    if annex > 0 {
-        memory.annex(PfnRange { start: shape.annex_start(), count: annex as u64 }).expect("records for it");
-    }
+    annex(shape, memory);
     memory
+}
+
+/// Give the annex its records.
+fn annex(shape: Shape, memory: &Memory) {
+    if shape.annex > 0 {
+        memory.annex(PfnRange { start: shape.annex_start(), count: shape.annex as u64 }).expect("records for it");
+    }
 }
 
 fn zeroed(bytes: usize, align: usize) -> NonNull<u8> {

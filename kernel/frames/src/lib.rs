@@ -32,6 +32,7 @@ mod memory;
 mod meta;
 mod report;
 mod run;
+mod sync;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};
 pub use annex::AnnexError;

@@ -4,8 +4,9 @@ use crate::addr::Pfn;
 use crate::frame::Frame;
 use crate::memory::Memory;
 use crate::meta::{LOOSE, Links, NIL, ON_LIST};
+use crate::sync;
 use core::fmt;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 /// A list of owned frames of one machine. Dropping it gives all of them back.
 pub struct FrameList {
@@ -83,7 +84,7 @@ impl FrameList {
 
     fn holds(&self, slot: u32) -> bool {
         let meta = &self.memory.meta()[slot as usize];
-        meta.keeper.load(Relaxed) == ON_LIST && meta.file.load(Relaxed) == self.number
+        meta.keeper.load(Acquire) == ON_LIST && meta.file.load(Relaxed) == self.number
     }
 
     #[inline(always)]
@@ -91,8 +92,10 @@ impl FrameList {
         assert!(frame.is_of(self.memory), "a frame of another machine");
         let slot = frame.disown().slot();
         let meta = &self.memory.meta()[slot as usize];
-        meta.keeper.store(ON_LIST, Relaxed);
+        // In this order, or who looks meanwhile whether the frame is on the list that it was on before would find it there.
         meta.file.store(self.number, Relaxed);
+        sync::window();
+        meta.keeper.store(ON_LIST, Release);
         slot
     }
 

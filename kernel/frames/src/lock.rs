@@ -3,6 +3,7 @@
 //! A lock has a [`Rank`]; while it is held only locks of a higher rank may be taken. A debug build checks that at every
 //! `lock` and names both ranks when it is broken. No lock is held across disk I/O, and interrupt handlers take none.
 
+use crate::sync::{Mutex, MutexGuard};
 use core::ops::{Deref, DerefMut};
 
 /// The order of all locks: a lock may be taken while only locks that stand above it in this list are held.
@@ -39,13 +40,13 @@ pub enum Rank {
 #[derive(Debug)]
 pub struct Lock<T> {
     rank: Rank,
-    inner: spin::Mutex<T>,
+    inner: Mutex<T>,
 }
 
 impl<T> Lock<T> {
     /// An open lock around `value`.
     pub const fn new(rank: Rank, value: T) -> Self {
-        Self { rank, inner: spin::Mutex::new(value) }
+        Self { rank, inner: Mutex::new(value) }
     }
 
     /// Wait for the lock and take it.
@@ -74,7 +75,7 @@ impl<T> Lock<T> {
 #[derive(Debug)]
 pub struct LockGuard<'a, T> {
     rank: Rank,
-    inner: spin::MutexGuard<'a, T>,
+    inner: MutexGuard<'a, T>,
 }
 
 impl<T> Deref for LockGuard<'_, T> {
@@ -123,7 +124,7 @@ mod order {
     mod held {
         use core::cell::Cell;
 
-        std::thread_local! {
+        crate::sync::thread_local! {
             static HELD: Cell<u32> = const { Cell::new(0) };
         }
 

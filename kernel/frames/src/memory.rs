@@ -154,6 +154,33 @@ impl Memory {
         meta: NonNull<FrameMeta>,
         layout: &Layout<'_>,
     ) -> Result<&'static Memory, LayoutError> {
+        // SAFETY: the caller's promise.
+        let memory = unsafe { Self::build(window, meta, layout)? };
+        memory.enter_table().ok_or(LayoutError::TooMany)
+    }
+
+    /// Set up the memory of a machine whose test has ended for the next one, as if it had just been installed.
+    ///
+    /// # Safety
+    /// As for [`Memory::install`], whose `window` and `meta` this machine has; no frame of it has an owner.
+    #[cfg(feature = "shuttle")]
+    pub(crate) unsafe fn install_again(&self, layout: &Layout<'_>) -> Result<&'static Memory, LayoutError> {
+        let meta = NonNull::from(self.meta).cast();
+        // SAFETY: the caller's promise.
+        let mut memory = unsafe { Self::build(self.window, meta, layout)? };
+        memory.place = self.place;
+        let memory: &'static Memory = Box::leak(memory);
+        TABLE[usize::from(self.place)].store(ptr::from_ref(memory).cast_mut(), Ordering::Release);
+        Ok(memory)
+    }
+
+    /// # Safety
+    /// As for [`Memory::install`].
+    unsafe fn build(
+        window: NonNull<u8>,
+        meta: NonNull<FrameMeta>,
+        layout: &Layout<'_>,
+    ) -> Result<Box<Memory>, LayoutError> {
         let span = layout.span;
         let count = u32::try_from(span.count).map_err(|_| LayoutError::Span)?;
         let records = count.checked_add(layout.annex).ok_or(LayoutError::Span)?;
@@ -190,7 +217,7 @@ impl Memory {
             lists: AtomicU32::new(0),
         });
         memory.fill(layout);
-        memory.enter_table().ok_or(LayoutError::TooMany)
+        Ok(memory)
     }
 
     /// Make the usable frames free, but for those set aside, which are noted.

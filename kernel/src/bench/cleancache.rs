@@ -6,7 +6,7 @@ use core::cell::Cell;
 use core::ops::Range;
 
 use cache::PageCache;
-use cleancache::{Arrival, Cleancache, Config, FileId, Kind, Offer, PoolConfig, PoolId, Stored};
+use cleancache::{Arrival, Cleancache, Config, FileId, Kind, Offer, PoolConfig, PoolId, Stored, Wanted};
 use frames::{Frame, Pfn, Zones};
 use fs::Error;
 
@@ -14,9 +14,10 @@ use super::{BATCH, Bench, Count, OPERATIONS};
 use crate::arch::tsc;
 use crate::shell::{Failure, Outcome, Session};
 
-const FEW: usize = BATCH;
+/// As many frames as are lent unless somebody says otherwise.
+const FEW: usize = 4096;
 const MANY: usize = 1_000_000;
-/// Pages that reclaim offers in one operation.
+/// Pages that reclaim offers, and that read-ahead wants, in one operation.
 const SET: usize = 32;
 
 /// What a store meets.
@@ -131,6 +132,8 @@ struct Stand {
     pages: u32,
     donated: Vec<Pfn>,
     page: Option<Frame>,
+    /// Where pages are restored to.
+    frames: Vec<Frame>,
 }
 
 impl Stand {
@@ -156,7 +159,8 @@ impl Stand {
         let file = cleancache.add_file(filesystem).map_err(|error| Failure::other("cleancache", error))?;
         let mut page = frame()?;
         page.zero();
-        Ok(Self { cleancache, pool, file, pages: pages as u32, donated, page: Some(page) })
+        let frames = (0..SET).map(|_| frame()).collect::<Outcome<_>>()?;
+        Ok(Self { cleancache, pool, file, pages: pages as u32, donated, page: Some(page), frames })
     }
 
     /// Stores pages, each of them a new one, in sets as reclaim does.
@@ -178,15 +182,17 @@ impl Stand {
         if kept == wanted { Ok(()) } else { Err(Failure::other("cleancache", "a page was not kept")) }
     }
 
-    /// Restores pages, which are there.
-    fn restore(&mut self, pages: Range<u32>) -> Outcome {
-        let Some(page) = &mut self.page else { return Ok(()) };
-        for index in pages {
-            if !self.cleancache.restore(self.file, index, page) {
-                return Err(Failure::other("cleancache", format_args!("page {index} is lost")));
-            }
+    /// Looks for pages, in runs as read-ahead does, and adds what that costs to `count`; how many were found.
+    fn look(&mut self, pages: Range<u32>, count: &mut Count) -> usize {
+        let mut found = 0;
+        for first in pages.step_by(SET) {
+            let wanted = (first..).zip(self.frames.drain(..)).map(|(index, frame)| Wanted::new(index, frame));
+            let mut wanted: Vec<Wanted> = wanted.collect();
+            count.add(wanted.len(), || self.cleancache.restore_run(self.file, &mut wanted));
+            found += wanted.iter().filter(|wanted| wanted.found).count();
+            self.frames.extend(wanted.into_iter().map(|wanted| wanted.frame));
         }
-        Ok(())
+        found
     }
 
     fn invalidate(&self, pages: Range<u32>) {
@@ -240,7 +246,9 @@ fn store(session: &mut Session<'_>, kind: Kind, meets: Meets, pages: usize) -> O
 
 fn restore(session: &mut Session<'_>, kind: Kind, pages: usize) -> Outcome<Count> {
     measure(session, kind, pages, |stand, first, count| {
-        count.add(BATCH, || stand.restore(batch(first)))?;
+        if stand.look(batch(first), count) < BATCH {
+            return Err(Failure::other("cleancache", "a page is lost"));
+        }
         stand.store(batch(first))
     })
 }
@@ -254,11 +262,10 @@ fn invalidate(session: &mut Session<'_>, pages: usize) -> Outcome<Count> {
 
 fn miss(session: &mut Session<'_>, pages: usize) -> Outcome<Count> {
     measure(session, Kind::Exchangeable, pages, |stand, first, count| {
-        let absent = first + stand.pages;
-        let Some(page) = &mut stand.page else { return Ok(()) };
-        let found = count
-            .add(BATCH, || batch(absent).filter(|&index| stand.cleancache.restore(stand.file, index, page)).count());
-        if found > 0 { Err(Failure::other("cleancache", "a page that was never stored was found")) } else { Ok(()) }
+        match stand.look(batch(first + stand.pages), count) {
+            0 => Ok(()),
+            _ => Err(Failure::other("cleancache", "a page that was never stored was found")),
+        }
     })
 }
 

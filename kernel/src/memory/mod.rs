@@ -121,6 +121,34 @@ impl Survey {
         taken.ok_or(MemoryError::ScratchFull { wanted: frames })
     }
 
+    /// From frame 0 to the end of memory, holes included.
+    fn span(&self) -> PfnRange {
+        let end = self.usable.iter().map(|range| range.end()).max().unwrap_or(Pfn::new(0));
+        PfnRange::new(Pfn::new(0), end)
+    }
+
+    /// How many of `annex` more frames get records, and how many frames all records take.
+    fn records(&self, annex: u64) -> (u32, u64) {
+        let frames = |records: u64| Memory::meta_bytes(records).div_ceil(FRAME_SIZE as u64);
+        let span = self.span().count;
+        let room = (self.scratch.count / 4).min(self.usable_scratch().saturating_sub(frames(span)) / 2);
+        let most = room * FRAME_SIZE as u64 / Memory::meta_bytes(1);
+        let annex = u32::try_from(annex.min(most)).unwrap_or(0);
+        (annex, frames(span + u64::from(annex)))
+    }
+
+    /// Frames of the scratch area that the boot stage did not use.
+    fn usable_scratch(&self) -> u64 {
+        self.usable.iter().map(|range| range.intersect(self.scratch).count).sum()
+    }
+
+    /// Bytes of the scratch area that nobody needs before there are frames, when `annex` more frames get records. Where memory has a
+    /// large hole these are few, because the hole's frames have records too.
+    pub fn spare_scratch(&self, annex: u64) -> u64 {
+        let (_, records) = self.records(annex);
+        self.usable_scratch().saturating_sub(records).saturating_mul(FRAME_SIZE as u64)
+    }
+
     /// Makes the early heap larger by `bytes`, for a handover that takes more than the built-in room to read.
     ///
     /// # Errors
@@ -140,16 +168,14 @@ impl Survey {
     ///
     /// `preserved` is what the previous kernel left for this one, in any order; `carve_out` is how many frames, in one piece, are
     /// kept for donation. What is preserved is never part of the carve-out, which may then be smaller. `annex` is how many more
-    /// frames get records, for memory that devices bring; a quarter of the scratch area is the most that those may take.
+    /// frames get records, for memory that devices bring; those take a quarter of the scratch area at most, and half of
+    /// what is left of it.
     ///
     /// # Errors
     /// If the scratch area is too small or the ranges make no sense.
     pub fn install(mut self, preserved: Vec<PfnRange>, carve_out: u64, annex: u64) -> Result<Installed, MemoryError> {
-        let end = self.usable.iter().map(|range| range.end()).max().unwrap_or(Pfn::new(0));
-        let span = PfnRange::new(Pfn::new(0), end);
-        let most = self.scratch.count / 4 * FRAME_SIZE as u64 / Memory::meta_bytes(1);
-        let annex = u32::try_from(annex.min(most)).unwrap_or(0);
-        let records = Memory::meta_bytes(span.count + u64::from(annex)).div_ceil(FRAME_SIZE as u64);
+        let span = self.span();
+        let (annex, records) = self.records(annex);
         let room = self.take_scratch(records)?;
         self.census.records = records;
         self.census.managed = self.usable.iter().map(|range| range.count).sum();

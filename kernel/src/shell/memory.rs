@@ -29,6 +29,12 @@ pub const COMMANDS: &[Command] = &[
         help: "who lends memory to cleancache, and what the host has or wants",
         run: donors,
     },
+    Command {
+        name: "trace",
+        usage: "on|off|print",
+        help: "note which pages are read; print: a line `INODE PAGE` for each, in order, and forget them",
+        run: trace,
+    },
     Command { name: "takeback", usage: "N", help: "take N donated frames back, whatever is in them", run: take_back },
 ];
 
@@ -175,6 +181,28 @@ impl fmt::Display for Nanoseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ns", time::ticks_to_nanos(self.0))
     }
+}
+
+/// Reads that are noted: 4 MiB of them.
+const MOST_TRACED: usize = 1 << 18;
+
+fn trace(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "")?;
+    let [what] = args.exactly(["on, off or print"])?;
+    let cache = &session.system.cache;
+    match what {
+        b"on" => cache.trace(MOST_TRACED),
+        b"off" => cache.stop_trace(),
+        b"print" => {
+            for read in (0..).map_while(|at| cache.traced(at)) {
+                session.check()?;
+                session.out.print(format_args!("{} {}\n", read.ino, read.index));
+            }
+            cache.drop_trace();
+        }
+        word => return Err(Failure::invalid("word", word)),
+    }
+    Ok(())
 }
 
 fn take_back(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {

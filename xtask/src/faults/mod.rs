@@ -47,6 +47,9 @@ pub struct Fault {
     pub find: String,
     /// What is put in its place.
     pub replace: String,
+    /// Features of the package that its test needs.
+    #[serde(default)]
+    pub features: Vec<String>,
 }
 
 impl Fault {
@@ -146,6 +149,7 @@ impl Bench {
             "lib" => cargo.arg("--lib"),
             test => cargo.args(["--test", test]),
         };
+        cargo.args(fault.features.iter().flat_map(|feature| ["--features", feature]));
         cargo
     }
 }

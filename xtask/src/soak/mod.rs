@@ -142,31 +142,32 @@ impl Soak {
 
     /// One operation.
     fn step(&mut self) -> Result<(), Wrong> {
-        match self.random.below(100) {
-            0..30 => {
+        // What empties the caches is rare, so that they are full most of the time.
+        match self.random.below(1000) {
+            0..250 => {
                 let (path, sum) = self.disk.file(&mut self.random);
                 let expected = vec![format!("{sum}  {path}")];
                 let command = format!("sha256sum '{path}'");
                 self.sums(&command, expected, &[])
             }
-            30..45 => self.directory(&[]),
-            45..62 => {
+            250..500 => self.directory(&[]),
+            500..720 => {
                 let action = self.action();
                 self.directory(&[action])
             }
-            62..68 => self.write(),
-            68..76 => self.copy(),
-            76..82 => self.truncate(),
-            82..86 => self.remove(),
-            86..90 => self.all_of_tmp(),
-            90..92 => self.run("umount /disk; mount vda /disk").map(drop),
-            92..95 => {
+            720..770 => self.write(),
+            770..830 => self.copy(),
+            830..870 => self.truncate(),
+            870..895 => self.remove(),
+            895..920 => self.all_of_tmp(),
+            920..926 => self.run("umount /disk; mount vda /disk").map(drop),
+            926..945 => {
                 let frames = 1 + self.random.below(MOST_TAKEN);
                 // Fails when there are fewer left, which is no fault.
                 self.try_to_run(&format!("takeback {frames}"), &[]).map(drop)
             }
-            95..97 => self.run("drop_caches 1").map(drop),
-            97..99 => self.read_from_tmp(),
+            945..960 => self.run("drop_caches 1").map(drop),
+            960..995 => self.read_from_tmp(),
             _ => {
                 self.run("kexec")?;
                 self.kexecs += 1;

@@ -53,12 +53,12 @@ impl Disk {
 
     /// A file: its path and its sum.
     pub fn file(&self, random: &mut Random) -> &(String, String) {
-        &self.files[random.below(self.files.len() as u64) as usize]
+        &self.files[choice(self.files.len(), random)]
     }
 
     /// A directory.
     pub fn directory(&self, random: &mut Random) -> &str {
-        &self.directories[random.below(self.directories.len() as u64) as usize]
+        &self.directories[choice(self.directories.len(), random)]
     }
 
     /// What `sha256sum -r` must print of a directory, sorted.
@@ -75,6 +75,13 @@ impl Disk {
         let path = self.top.join(path.trim_start_matches(DISK).trim_start_matches('/'));
         fs::read(&path).with_context(|| format!("cannot read {path:?}"))
     }
+}
+
+/// One of so many, half of the time from the first sixth: so that what is read is often something that was read before.
+fn choice(len: usize, random: &mut Random) -> usize {
+    let len = len as u64;
+    let end = if random.below(2) == 0 { len } else { len.div_ceil(6) };
+    random.below(end) as usize
 }
 
 /// The files of /tmp.

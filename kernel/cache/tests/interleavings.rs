@@ -1,0 +1,420 @@
+//! Threads over one page cache and one cleancache, in random interleavings: the locks are a scheduler's that goes on with any thread
+//! wherever one could have waited (the feature `shuttle`; `frames/src/sync.rs`). Whatever reclaim, truncation, deletion,
+//! unmounting and the donors do meanwhile, every byte that a reader gets is one that its file held at some moment of the
+//! reading; a frame has one owner at every moment; in the end all frames are there.
+//!
+//!     cargo test -p cache --features shuttle --test interleavings
+//!
+//! A failure prints the seed of its schedule; `SHUTTLE_RANDOM_SEED=… cargo test …` runs that one first. That the races of
+//! the patch set that this cache descends from are found is shown by `cargo xtask test --faults`, which puts them back
+//! (`kernel/cleancache/faults`).
+
+mod worlds;
+
+use cache::{Cleancache, DropWhat, FillError};
+use cleancache::{Arrival, Config, FileId, Kind, Offer, PoolConfig, PoolId, TakeError};
+use frames::arena::Arena;
+use frames::{Frame, FrameList, Memory, Pfn, PfnRange, Zones};
+use shuttle::rand::{Rng, thread_rng};
+use shuttle::thread::{self, JoinHandle};
+use std::sync::Arc;
+use worlds::{FILES, PAGES, World, turn};
+
+/// Schedules that each test tries at random; as many again with few, well-chosen switches (probabilistic concurrency testing).
+const SCHEDULES: usize = 3000;
+/// Switches of the latter.
+const SWITCHES: usize = 4;
+
+fn interleave(test: impl Fn() + Clone + Send + Sync + 'static) {
+    shuttle::check_random(test.clone(), SCHEDULES);
+    shuttle::check_pct(test, SCHEDULES, SWITCHES);
+}
+
+/// What a thread of the big test does, a few times.
+type Deed = fn(&World);
+
+fn read(world: &World) {
+    let (ino, first) = (thread_rng().gen_range(0..FILES), thread_rng().gen_range(0..PAGES));
+    world.read(ino, first, thread_rng().gen_range(first..PAGES));
+}
+
+fn reclaim(world: &World) {
+    match thread_rng().gen_range(0..5) {
+        0 => drop(world.cache.drop_caches(DropWhat::Pages)),
+        1 => drop(world.cache.try_reclaim(8)),
+        2 => world.cache.cleancache().clear(),
+        _ => drop(world.cache.reclaim(thread_rng().gen_range(1..12))),
+    }
+}
+
+fn change(world: &World) {
+    let ino = thread_rng().gen_range(0..FILES);
+    let index = thread_rng().gen_range(0..PAGES);
+    match thread_rng().gen_range(0..8) {
+        0 => world.remount(),
+        1 | 2 => world.delete(ino),
+        3 | 4 => world.write_past_the_cache(ino, index, thread_rng().gen_range(index..PAGES)),
+        5 => world.truncate(ino, index, 1024),
+        _ => world.truncate(ino, index, 0),
+    }
+}
+
+/// The donor of exchangeable frames: any will do.
+fn lend_any(world: &World) {
+    let most = thread_rng().gen_range(0..4);
+    let taken = world.cache.cleancache().take_any(world.any, most).expect("a pool");
+    assert_eq!(taken.len(), most.min(world.any_frames), "fewer than the pool has");
+    keep(world, taken)
+}
+
+/// Hold frames for a while: nobody else may write to them. Then lend them again.
+fn keep(world: &World, mut frames: FrameList) {
+    let mut held: Vec<Frame> = std::iter::from_fn(|| frames.pop_front()).collect();
+    for frame in &mut held {
+        frame.bytes_mut().fill(0xdd);
+    }
+    turn();
+    for frame in held {
+        assert!(frame.bytes().iter().all(|&byte| byte == 0xdd), "a frame with two owners");
+        assert!(world.cache.cleancache().donate(world.any, frame).is_ok());
+    }
+}
+
+/// The donor of a range: it gets just these frames, at once, whatever is in them.
+fn lend_range(world: &World) {
+    let cleancache = world.cache.cleancache();
+    let PfnRange { start, count } = world.range;
+    let mut frames = FrameList::new(world.memory());
+    let first = thread_rng().gen_range(0..count);
+    if thread_rng().gen_bool(0.5) {
+        let len = thread_rng().gen_range(1..=count - first);
+        let wanted = PfnRange { start: start.offset(first), count: len };
+        let run = cleancache.take_range(world.fixed, wanted).expect("frames that were lent");
+        assert_eq!(run.range(), wanted);
+        run.into_iter().for_each(|frame| frames.push_back(frame));
+    } else {
+        let pfn = start.offset(first);
+        let frame = cleancache.take_back(world.fixed, pfn).expect("a frame that was lent");
+        assert_eq!(frame.pfn(), pfn);
+        assert_eq!(cleancache.take_back(world.fixed, pfn).err(), Some(TakeError::NotHere(pfn)), "taken twice");
+        frames.push_back(frame);
+    }
+    let mut kept: Vec<Frame> = std::iter::from_fn(|| frames.pop_front()).collect();
+    for frame in &mut kept {
+        frame.bytes_mut().fill(0xee);
+    }
+    turn();
+    for frame in kept {
+        assert!(frame.bytes().iter().all(|&byte| byte == 0xee), "a frame with two owners");
+        assert!(cleancache.donate(world.fixed, frame).is_ok());
+    }
+}
+
+/// A donor that comes and goes.
+fn come_and_go(world: &World) {
+    let cleancache = world.cache.cleancache();
+    let kind = if thread_rng().gen_bool(0.5) { Kind::Fixed } else { Kind::Exchangeable };
+    let pool = PoolConfig { name: "guest".into(), kind, scrub: thread_rng().gen_bool(0.5) };
+    let pool = cleancache.register_pool(pool).expect("a pool");
+    for _ in 0..3 {
+        let frame = world.memory().allocate(Zones::Preservable).expect("memory");
+        assert!(cleancache.donate(pool, frame).is_ok());
+    }
+    turn();
+    let taken = cleancache.take_any(pool, 1).expect("still here");
+    assert_eq!(taken.len(), 1);
+    drop(taken);
+    assert_eq!(cleancache.unregister_pool(pool).expect("still here").len(), 2);
+    assert_eq!(cleancache.take_any(pool, 1).err(), Some(TakeError::NoPool));
+}
+
+/// Nothing is in two places, nor in none.
+fn count(world: &World) {
+    for pool in world.cache.cleancache().pool_stats() {
+        assert_eq!(pool.donated, pool.free + pool.cached, "{pool:?}");
+        assert_eq!(pool.in_transit, 0);
+    }
+}
+
+fn threads(world: &Arc<World>, deeds: &[(Deed, usize)]) {
+    let start = |&(deed, times): &(Deed, usize)| -> JoinHandle<()> {
+        let world = world.clone();
+        thread::spawn(move || (0..times).for_each(|_| deed(&world)))
+    };
+    let threads: Vec<JoinHandle<()>> = deeds.iter().map(start).collect();
+    for thread in threads {
+        thread.join().expect("a thread that did not panic");
+    }
+}
+
+#[test]
+fn property_03_every_byte_read_is_one_that_the_file_held_meanwhile() {
+    interleave(|| {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.7), ..Config::default() });
+        threads(&world, &[(read, 3), (read, 3), (change, 3), (reclaim, 4)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_03_with_donors_that_want_their_frames() {
+    interleave(|| {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.7), ..Config::default() });
+        threads(&world, &[(read, 3), (reclaim, 4), (lend_any, 3), (lend_range, 3), (come_and_go, 1)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_06_pages_that_are_changed_on_their_way_out() {
+    fn write(world: &World) {
+        world.write(0, thread_rng().gen_range(0..2));
+    }
+    fn write_back(world: &World) {
+        world.cache.sync(None).expect("a good disk");
+    }
+    fn read(world: &World) {
+        world.read(0, 0, 1);
+    }
+    interleave(|| {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.5), ..Config::default() });
+        threads(&world, &[(write, 3), (write_back, 2), (write_back, 2), (read, 2), (reclaim, 2)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_06_two_that_write_back_do_not_overtake_each_other() {
+    fn write(world: &World) {
+        world.write(0, 0);
+    }
+    fn write_back(world: &World) {
+        world.cache.sync(None).expect("a good disk");
+    }
+    interleave(|| {
+        let world = World::new(Config::default());
+        threads(&world, &[(write, 3), (write_back, 2), (write_back, 2)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_07_08_truncation_with_pages_anywhere() {
+    fn cut(world: &World) {
+        let index = thread_rng().gen_range(0..PAGES);
+        match thread_rng().gen_range(0..3) {
+            // So that there is something to cut off again.
+            0 => world.write_past_the_cache(0, index, PAGES - 1),
+            1 => world.truncate(0, index, 1024),
+            _ => world.truncate(0, index, 0),
+        }
+    }
+    fn read_all(world: &World) {
+        world.read(0, 0, PAGES - 1);
+    }
+    interleave(|| {
+        let world = World::new(Config::default());
+        threads(&world, &[(read_all, 2), (cut, 2), (reclaim, 2)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_09_writes_past_the_cache_with_pages_anywhere() {
+    fn write(world: &World) {
+        world.write_past_the_cache(0, 0, thread_rng().gen_range(0..PAGES));
+    }
+    fn read_all(world: &World) {
+        world.read(0, 0, PAGES - 1);
+    }
+    interleave(|| {
+        let world = World::new(Config { exclusive: false, ..Config::default() });
+        threads(&world, &[(read_all, 2), (write, 2), (reclaim, 3)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_10_inode_numbers_that_come_back() {
+    fn delete(world: &World) {
+        world.delete(0);
+    }
+    fn read(world: &World) {
+        world.read(0, 0, 1);
+    }
+    interleave(|| {
+        let world = World::new(Config::default());
+        threads(&world, &[(read, 3), (read, 3), (delete, 3)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_10_and_11_names_that_come_back_with_pages_anywhere() {
+    fn come_back(world: &World) {
+        match thread_rng().gen_bool(0.5) {
+            true => world.delete(0),
+            false => world.remount(),
+        }
+    }
+    fn read_all(world: &World) {
+        world.read(0, 0, PAGES - 1);
+    }
+    interleave(|| {
+        let world = World::new(Config::default());
+        threads(&world, &[(read_all, 3), (come_back, 3), (reclaim, 3)]);
+        world.close();
+    });
+}
+
+/// A cleancache alone, and what its users know of it.
+struct Alone {
+    cleancache: Cleancache,
+    file: FileId,
+    pool: PoolId,
+    memory: &'static Memory,
+    lent: Vec<Pfn>,
+    _arena: Arena,
+}
+
+impl Alone {
+    fn new(frames: usize) -> Arc<Self> {
+        let arena = Arena::new(64);
+        let memory = arena.memory();
+        let cleancache = Cleancache::new(memory, Config::default());
+        let pool = PoolConfig { name: "carve-out".into(), kind: Kind::Fixed, scrub: false };
+        let pool = cleancache.register_pool(pool).expect("a pool");
+        let fs = cleancache.add_fs("fs");
+        let file = cleancache.add_file(fs).expect("mounted");
+        let lent = (0..frames).map(|_| {
+            let frame = memory.allocate(Zones::Ephemeral).expect("memory");
+            let pfn = frame.pfn();
+            assert!(cleancache.donate(pool, frame).is_ok());
+            pfn
+        });
+        let lent = lent.collect();
+        Arc::new(Self { cleancache, file, pool, memory, lent, _arena: arena })
+    }
+
+    fn offer(&self, index: u32) -> Offer {
+        let mut frame = self.memory.allocate(Zones::Ephemeral).expect("memory");
+        frame.bytes_mut().fill(index as u8);
+        Offer { file: self.file, index, frame, arrival: Arrival::default() }
+    }
+}
+
+#[test]
+fn property_15_a_frame_comes_back_whatever_is_going_on() {
+    interleave(|| {
+        let alone = Alone::new(2);
+        let user = {
+            let alone = alone.clone();
+            thread::spawn(move || {
+                for round in 0..4u32 {
+                    let index = round % 3;
+                    alone.cleancache.store_all([alone.offer(index), alone.offer(index + 1)], |_, frame| drop(frame));
+                    let mut frame = alone.memory.allocate(Zones::Ephemeral).expect("memory");
+                    if alone.cleancache.restore(alone.file, index, &mut frame) {
+                        assert!(frame.bytes().iter().all(|&byte| byte == index as u8), "another page, or none");
+                    }
+                }
+            })
+        };
+        let donor = {
+            let alone = alone.clone();
+            thread::spawn(move || {
+                for &pfn in &alone.lent {
+                    let mut frame = alone.cleancache.take_back(alone.pool, pfn).expect("a frame that was lent");
+                    frame.bytes_mut().fill(0xee);
+                    turn();
+                    assert!(frame.bytes().iter().all(|&byte| byte == 0xee), "a frame with two owners");
+                }
+            })
+        };
+        user.join().expect("no panic");
+        donor.join().expect("no panic");
+        let stats = &alone.cleancache.pool_stats()[0];
+        assert_eq!((stats.donated, stats.free, stats.cached), (0, 0, 0));
+        let mut frame = alone.memory.allocate(Zones::Ephemeral).expect("memory");
+        assert!((0..4).all(|index| !alone.cleancache.restore(alone.file, index, &mut frame)));
+    });
+}
+
+#[test]
+fn property_16_a_frame_that_its_donor_has_on_a_list_is_not_taken_again() {
+    interleave(|| {
+        let alone = Alone::new(1);
+        let pfn = alone.lent[0];
+        let takers: Vec<_> = (0..2)
+            .map(|_| {
+                let alone = alone.clone();
+                thread::spawn(move || {
+                    let mut list = FrameList::new(alone.memory);
+                    if let Ok(frame) = alone.cleancache.take_back(alone.pool, pfn) {
+                        list.push_back(frame);
+                    }
+                    list.len()
+                })
+            })
+            .collect();
+        let taken: usize = takers.into_iter().map(|taker| taker.join().expect("no panic")).sum();
+        assert_eq!(taken, 1, "one frame, taken by so many");
+    });
+}
+
+#[test]
+fn property_16_frames_that_are_taken_while_their_pool_is_closed_are_not_lost() {
+    interleave(|| {
+        // More than are handed out in one hold of the lock.
+        const FRAMES: usize = 70;
+        let alone = {
+            let arena = Arena::new(160);
+            let memory = arena.memory();
+            let cleancache = Cleancache::new(memory, Config::default());
+            let pool = PoolConfig { name: "balloon".into(), kind: Kind::Exchangeable, scrub: false };
+            let pool = cleancache.register_pool(pool).expect("a pool");
+            let fs = cleancache.add_fs("fs");
+            let file = cleancache.add_file(fs).expect("mounted");
+            for _ in 0..FRAMES {
+                assert!(cleancache.donate(pool, memory.allocate(Zones::Preservable).expect("memory")).is_ok());
+            }
+            Arc::new(Alone { cleancache, file, pool, memory, lent: Vec::new(), _arena: arena })
+        };
+        let taker = {
+            let alone = alone.clone();
+            thread::spawn(move || alone.cleancache.take_any(alone.pool, FRAMES))
+        };
+        let closed = alone.cleancache.unregister_pool(alone.pool).expect("open");
+        let taken = taker.join().expect("no panic").map_or(0, |taken| taken.len());
+        assert_eq!(taken + closed.len(), FRAMES, "frames that neither got");
+    });
+}
+
+#[test]
+fn property_17_every_frame_is_counted_at_every_step() {
+    interleave(|| {
+        let world = World::new(Config::default());
+        threads(&world, &[(read, 2), (reclaim, 3), (lend_any, 2), (come_and_go, 1), (count, 5)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_19_a_fill_that_fails_half_way_is_seen_by_nobody() {
+    fn fail(world: &World) {
+        world.disk.fail_fills(thread_rng().gen_range(1..3), thread_rng().gen_range(0..3));
+    }
+    fn read_or_fail(world: &World) {
+        let first = thread_rng().gen_range(0..PAGES);
+        match world.try_read(0, first, thread_rng().gen_range(first..PAGES)) {
+            Ok(()) | Err(FillError::DeadDevice) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    interleave(|| {
+        let world = World::new(Config::default());
+        threads(&world, &[(read_or_fail, 3), (read_or_fail, 2), (fail, 3), (reclaim, 2)]);
+        world.disk.fail_fills(0, 0);
+        world.close();
+    });
+}

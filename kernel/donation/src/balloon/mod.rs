@@ -1,0 +1,235 @@
+//! The balloon: a share of the guest's own memory that cleancache uses until the host wants it.
+//!
+//! The share is allocated at the start and lent to a pool whose frames are interchangeable. When the host raises its target,
+//! frames go from the pool to the host, and only then frames that are the guest's own, as long as those are not few. When it
+//! lowers it, they come back in the opposite order. Invariants, under one lock:
+//! - a frame is the host's from before it is named in an inflate request until a deflate request with its name has been
+//!   answered, and all that time it is on the list `held`, which nobody reads or writes;
+//! - share = frames of the pool + (held − borrowed) + debt, where `borrowed` are frames of the guest's own among those held, and
+//!   `debt` frames of the share that the guest uses as its own because memory was short;
+//! - the device is told how many are held after every change.
+//!
+//! The lock is taken before those of the caches, and held while the device answers, which it does at once or never, but not while the
+//! guest looks for frames of its own. When memory is short the balloon may be asked from below: then the lock is only tried.
+
+mod device;
+mod found;
+mod steps;
+
+use alloc::sync::Arc;
+use cache::PageCache;
+use cleancache::{Cleancache, Kind, PoolId};
+use core::fmt;
+use core::sync::atomic::{AtomicBool, Ordering};
+use frames::lock::LockGuard;
+use frames::{FrameList, Lock, Rank, Zones};
+use log::{error, info, warn};
+
+pub use self::device::BalloonDevice;
+use self::found::{lend, spare};
+pub use crate::statistics::{Statistic, Tag};
+use crate::{Donor, Fault, TooManyPools, pool};
+
+/// What the pool is called.
+pub const NAME: &str = "balloon";
+/// The most frames in one request.
+pub const BATCH: usize = 256;
+
+/// The balloon.
+pub struct Balloon<D> {
+    cache: Arc<PageCache>,
+    pool: PoolId,
+    state: Lock<State<D>>,
+    /// Whether it is being served, with the lock or without.
+    serving: AtomicBool,
+}
+
+struct State<D> {
+    /// `None` when it broke the rules.
+    device: Option<D>,
+    /// It did so at a moment when nothing could be done about it.
+    fault: Option<Fault>,
+    /// What the host has, or might have.
+    held: FrameList,
+    /// How many of those are the guest's own.
+    borrowed: u64,
+    /// Frames of the share that the guest uses as its own.
+    debt: u64,
+    /// The host's last target, and whether it was too absurd to follow.
+    target: u32,
+    absurd: bool,
+    /// What happened.
+    inflated: u64,
+    deflated: u64,
+    relieved: u64,
+    reported: u64,
+    statistics: u64,
+}
+
+impl<D: BalloonDevice> Balloon<D> {
+    /// Takes `share` frames of the guest's memory, or as many as there are, and lends them to cleancache.
+    ///
+    /// # Errors
+    /// [`TooManyPools`]; the device is then reset.
+    pub fn start(cache: Arc<PageCache>, mut device: D, share: u64) -> Result<Self, TooManyPools> {
+        let memory = cache.memory();
+        let pool = pool(cache.cleancache(), NAME, Kind::Exchangeable).inspect_err(|_| {
+            device.reset();
+        })?;
+        let mut frames = FrameList::new(memory);
+        // Whatever is asked for, an eighth stays the guest's: tmpfs and the next kexec need some of it.
+        let free = u64::from(memory.free_frames(Zones::Preservable));
+        let most = share.min(free - free / 8);
+        while (frames.len() as u64) < most
+            && let Some(frame) = spare(&cache)
+        {
+            frames.push_back(frame);
+        }
+        let lent = frames.len() as u64;
+        lend(cache.cleancache(), pool, frames);
+        info!(target: "donate", "{NAME}: {lent} frames lent to cleancache");
+        if lent < share {
+            warn!(target: "donate", "{NAME}: there is no memory for more of {share} frames");
+        }
+        let state = State {
+            device: Some(device),
+            fault: None,
+            held: FrameList::new(memory),
+            borrowed: 0,
+            debt: 0,
+            target: 0,
+            absurd: false,
+            inflated: 0,
+            deflated: 0,
+            relieved: 0,
+            reported: 0,
+            statistics: 0,
+        };
+        Ok(Self { cache, pool, state: Lock::new(Rank::Donation, state), serving: AtomicBool::new(false) })
+    }
+
+    fn cleancache(&self) -> &Cleancache {
+        self.cache.cleancache()
+    }
+
+    fn state_for_relief(&self) -> Option<LockGuard<'_, State<D>>> {
+        if self.serving.load(Ordering::Relaxed) { None } else { self.state.try_lock() }
+    }
+
+    fn no_frames(&self) -> FrameList {
+        FrameList::new(self.cache.memory())
+    }
+
+    /// Up to `most` frames of the pool, then of the host, become free memory; adds to `freed` how many.
+    fn relieve_now(&self, state: &mut State<D>, most: usize, freed: &mut usize) -> Result<(), Fault> {
+        let lent = self.cleancache().take_any(self.pool, most).map_or(0, |frames| frames.len());
+        state.debt += lent as u64;
+        *freed += lent;
+        self.deflate_for_guest(state, most, freed)
+    }
+
+    /// Up to `most` frames, less those in `freed`, come from the host and become free memory, if it permits that.
+    fn deflate_for_guest(&self, state: &mut State<D>, most: usize, freed: &mut usize) -> Result<(), Fault> {
+        let willing = state.fault.is_none() && state.device.as_ref().is_some_and(D::deflates_on_oom);
+        while willing && *freed < most {
+            let count = self.take_from_host(state, most - *freed)?.len();
+            if count == 0 {
+                break;
+            }
+            let own = state.borrowed.min(count as u64);
+            state.borrowed -= own;
+            state.debt += count as u64 - own;
+            *freed += count;
+        }
+        Ok(())
+    }
+}
+
+impl<D: BalloonDevice> Donor for Balloon<D> {
+    fn name(&self) -> &str {
+        NAME
+    }
+
+    fn serve(&self) -> bool {
+        // What is found for the host must not come from the host.
+        self.serving.store(true, Ordering::Relaxed);
+        let more = self.follow();
+        self.serving.store(false, Ordering::Relaxed);
+        more
+    }
+
+    /// Where the host wants to be told before its frames are used, it is told; everywhere else the reset says enough, and the
+    /// next kernel starts with an empty balloon.
+    fn quiesce(&self) {
+        let mut state = self.state.lock();
+        while state.device.as_ref().is_some_and(D::must_tell) && !state.held.is_empty() {
+            if self.take_from_host(&mut state, BATCH).is_err() {
+                break;
+            }
+        }
+        if let Some(mut device) = state.device.take()
+            && !device.reset()
+        {
+            error!(target: "donate", "{NAME}: the device does not stop");
+        }
+    }
+
+    fn relieve(&self, frames: usize) -> usize {
+        let Some(mut state) = self.state_for_relief() else { return 0 };
+        let mut freed = 0;
+        if let Err(fault) = self.relieve_now(&mut state, frames, &mut freed) {
+            self.give_up(&mut state, fault);
+        }
+        state.relieved += freed as u64;
+        freed
+    }
+
+    /// The pool is behind a lock that the caller may hold, so only the host is asked. A fault is dealt with when the balloon is
+    /// served again.
+    fn relieve_at_once(&self, frames: usize) -> usize {
+        let Some(mut state) = self.state_for_relief() else { return 0 };
+        let mut freed = 0;
+        if let Err(fault) = self.deflate_for_guest(&mut state, frames, &mut freed) {
+            state.fault = Some(fault);
+        }
+        state.relieved += freed as u64;
+        freed
+    }
+
+    fn away(&self) -> u64 {
+        self.state.lock().held.len() as u64
+    }
+
+    fn foreign(&self) -> u64 {
+        0
+    }
+
+    fn report(&self, out: &mut dyn fmt::Write) -> fmt::Result {
+        let state = self.state.lock();
+        let held = state.held.len() as u64;
+        write!(
+            out,
+            "{NAME}: the host has {held} frames, {} of them the guest's own; it wants {}",
+            state.borrowed, state.target
+        )?;
+        match (&state.device, state.absurd) {
+            (None, _) if held > 0 => writeln!(out, " (device given up; those frames are lost)")?,
+            (None, _) => writeln!(out, " (device given up)")?,
+            (_, true) => writeln!(out, " (refused)")?,
+            _ => writeln!(out)?,
+        }
+        writeln!(
+            out,
+            "  given {}  taken back {}  statistics told {}",
+            state.inflated, state.deflated, state.statistics
+        )?;
+        writeln!(out, "  freed when memory was short {}, still in use {}", state.relieved, state.debt)?;
+        writeln!(out, "  free frames reported {}", state.reported)
+    }
+}
+
+impl<D> fmt::Debug for Balloon<D> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Balloon").finish_non_exhaustive()
+    }
+}
