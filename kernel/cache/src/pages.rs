@@ -147,7 +147,7 @@ impl Pages {
         // makes room for it. Pages that were active once and are not read any more would stay for ever otherwise.
         let reach = self.map.len() + self.beyond;
         let (order, bits) = match self.ghosts.recall(key) {
-            Some(ghost) if self.clock.wrapping_sub(ghost.clock) as usize <= reach => {
+            Some(ghost) if ghost.age(self.clock) as usize <= reach => {
                 self.counters.refaults += 1;
                 self.clock = self.clock.wrapping_add(1);
                 (ACTIVE, FRESH | if ghost.note != 0 { WORKINGSET } else { 0 })

@@ -3,7 +3,7 @@
 //! For each evicted page the value of a clock at its eviction is kept: the clock counts evictions and activations, so the
 //! difference at the page's return, its *refault distance*, says how many more pages memory would have had to hold for it to
 //! have stayed (Linux, mm/workingset.c). The table has a fixed size, eight bytes an entry, four entries a set; a full
-//! set forgets its oldest. A page is told by a 24-bit tag, so one in some million strangers is taken for an acquaintance,
+//! set forgets its oldest. A page is told by a 31-bit tag, so one in some hundred million strangers is taken for an acquaintance,
 //! which costs a wrong guess and nothing else.
 
 use alloc::boxed::Box;
@@ -14,18 +14,20 @@ const WAYS: usize = 4;
 /// The most sets: 4 MiB of them, which is the largest block that there is.
 const MAX_SETS: usize = 1 << 17;
 
-/// An entry: tag and note, and the low bits of the clock. `None` in an `Option` would cost as much again; a tag of 0 stands for
-/// it.
+/// An entry: tag, and the clock with the note in its low byte. `None` in an `Option` would cost as much again; a tag of 0 stands
+/// for it.
 #[derive(Clone, Copy, Debug, Default)]
 struct Ghost {
     tag: u32,
-    clock: u32,
+    clock_and_note: u32,
 }
 
-/// The bits of `tag` that are the note.
-const NOTE: u32 = 0xff;
+/// Bits of the note.
+const NOTE: u32 = 8;
+/// The bits of the clock that are kept.
+const CLOCK: u32 = u32::MAX >> NOTE;
 
-/// The table.
+/// The table. In each set the ghosts are in order, the youngest first, perhaps with gaps.
 #[derive(Debug)]
 pub struct Ghosts {
     sets: Box<[[Ghost; WAYS]]>,
@@ -35,10 +37,18 @@ pub struct Ghosts {
 /// What is remembered of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
-    /// The clock, modulo 2^32, when it was evicted.
+    /// The clock, modulo 2^24, when it was evicted.
     pub clock: u32,
     /// What was noted of it.
     pub note: u8,
+}
+
+impl Memory {
+    /// How far the clock has gone since, which is `now`.
+    #[inline]
+    pub fn age(self, now: u32) -> u32 {
+        now.wrapping_sub(self.clock) & CLOCK
+    }
 }
 
 impl Ghosts {
@@ -49,31 +59,35 @@ impl Ghosts {
     }
 
     /// A page was evicted; `note` is the caller's.
+    #[inline]
     pub fn remember(&mut self, key: Key, clock: u32, note: u8) {
         let (set, tag) = self.place(key);
         let set = &mut self.sets[set];
-        let same = set.iter().position(|ghost| ghost.tag & !NOTE == tag);
-        let way = same.unwrap_or_else(|| {
-            let age = |ghost: &Ghost| if ghost.tag == 0 { u32::MAX } else { clock.wrapping_sub(ghost.clock) };
-            (0..WAYS).max_by_key(|&way| age(&set[way])).unwrap_or(0)
-        });
-        set[way] = Ghost { tag: tag | u32::from(note), clock };
+        let mut ghost = Ghost { tag, clock_and_note: clock << NOTE | u32::from(note) };
+        // The others move up, until one of them fills a gap or the oldest falls out.
+        for way in set {
+            ghost = core::mem::replace(way, ghost);
+            if ghost.tag == 0 || ghost.tag == tag {
+                break;
+            }
+        }
     }
 
     /// What is remembered of a page, which is then forgotten: it has come back.
+    #[inline]
     pub fn recall(&mut self, key: Key) -> Option<Memory> {
         let (set, tag) = self.place(key);
-        let ghost = self.sets[set].iter_mut().find(|ghost| ghost.tag & !NOTE == tag)?;
-        let found = core::mem::take(ghost);
-        Some(Memory { clock: found.clock, note: (found.tag & NOTE) as u8 })
+        let ghost = self.sets[set].iter_mut().find(|ghost| ghost.tag == tag)?;
+        let Ghost { clock_and_note, .. } = core::mem::take(ghost);
+        Some(Memory { clock: clock_and_note >> NOTE, note: clock_and_note as u8 })
     }
 
+    #[inline]
     fn place(&self, key: Key) -> (usize, u32) {
         let wide = u64::from(key.file) << 32 | u64::from(key.index);
-        // The high bits of the product choose the set, others make the tag; bit 8 keeps the tag from being 0.
+        // The high bits of the product choose the set, others make the tag; bit 0 keeps it from being 0.
         let hash = wide.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let tag = (hash ^ hash >> 29) as u32;
-        ((hash >> self.shift) as usize, (tag | (NOTE + 1)) & !NOTE)
+        ((hash >> self.shift) as usize, (hash >> 16) as u32 | 1)
     }
 }
 
@@ -89,6 +103,14 @@ mod tests {
         ghosts.remember(key, 11, 5);
         assert_eq!(ghosts.recall(key), Some(Memory { clock: 11, note: 5 }));
         assert_eq!(ghosts.recall(key), None);
+    }
+
+    #[test]
+    fn ages_are_right_when_the_clock_comes_round() {
+        let mut ghosts = Ghosts::new(64);
+        let key = Key { file: 3, index: 7 };
+        ghosts.remember(key, u32::MAX - 4, 0);
+        assert_eq!(ghosts.recall(key).map(|ghost| ghost.age(5)), Some(10));
     }
 
     #[test]

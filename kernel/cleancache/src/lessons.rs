@@ -18,15 +18,18 @@ const KNOWN: u64 = 32 * PAGE as u64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lessons {
-    /// Pages stored in each of the last ticks that were not wanted since, by tick modulo [`AGES`].
-    waiting: [u32; AGES],
-    /// The same by age now.
-    at_age: [u32; BUCKETS],
+    /// Pages stored in each of the last ticks, by tick modulo [`AGES`]; how many of them were wanted; and how many of those were
+    /// counted. Only these are touched when a page comes or goes.
+    stored: [u32; AGES],
+    found: [u32; AGES],
+    counted: [u32; AGES],
+    /// Ticks since a page was stored. After [`AGES`] of them nobody waits any more.
+    idle: usize,
     waited: [u64; BUCKETS],
     wanted: [u32; BUCKETS],
     worth: [u32; BUCKETS + 1],
-    /// Whether a page of the class was seen lately.
-    active: bool,
+    /// Whether anything is known.
+    known: bool,
 }
 
 fn bucket(age: u32) -> usize {
@@ -45,12 +48,14 @@ fn width(bucket: usize) -> u32 {
 impl Lessons {
     pub(crate) const fn new() -> Self {
         Self {
-            waiting: [0; AGES],
-            at_age: [0; BUCKETS],
+            stored: [0; AGES],
+            found: [0; AGES],
+            counted: [0; AGES],
+            idle: AGES,
             waited: [0; BUCKETS],
             wanted: [0; BUCKETS],
             worth: [0; BUCKETS + 1],
-            active: false,
+            known: false,
         }
     }
 
@@ -63,56 +68,58 @@ impl Lessons {
     /// A page is stored in tick `now`.
     #[inline]
     pub(crate) fn stored(&mut self, now: u32) {
-        self.waiting[now as usize % AGES] += PAGE;
-        self.at_age[0] += PAGE;
-        self.active = true;
+        self.stored[now as usize % AGES] += 1;
     }
 
-    /// A page that was stored `age` ticks before `now` is wanted.
+    /// A page of this age is wanted, which was stored in tick `then`.
     #[inline]
-    pub(crate) fn wanted(&mut self, now: u32, age: u32) {
-        let bucket = bucket(age);
-        if let Some(wanted) = self.wanted.get_mut(bucket) {
-            *wanted += PAGE;
-            let waiting = &mut self.waiting[now.wrapping_sub(age) as usize % AGES];
-            let less = PAGE.min(*waiting);
-            *waiting -= less;
-            self.at_age[bucket] -= less;
+    pub(crate) fn wanted(&mut self, then: u32, age: u32) {
+        if age < AGES as u32 {
+            let found = &mut self.found[then as usize % AGES];
+            *found = found.wrapping_add(1);
         }
     }
 
-    /// Tick `now` begins: learn from the one that is over. A class of which nothing is known is taken for `like`.
-    pub(crate) fn learn(&mut self, now: u32, like: Option<&Self>) {
-        if !self.active {
-            if let Some(like) = like {
+    /// Tick `now` begins: count who waited through the one that is over, and who was wanted in it.
+    pub(crate) fn count(&mut self, now: u32) {
+        let mut then = now.wrapping_sub(1);
+        self.idle = if self.stored[then as usize % AGES] > 0 { 0 } else { self.idle + 1 };
+        if self.idle >= AGES {
+            return;
+        }
+        for (at, (waited, wanted)) in self.waited.iter_mut().zip(&mut self.wanted).enumerate() {
+            for _ in 0..width(at) {
+                let cohort = then as usize % AGES;
+                let found = self.found[cohort];
+                *wanted += PAGE * found.wrapping_sub(self.counted[cohort]);
+                *waited += u64::from(PAGE) * u64::from(self.stored[cohort].saturating_sub(found));
+                self.counted[cohort] = found;
+                then = then.wrapping_sub(1);
+            }
+        }
+        let oldest = now as usize % AGES;
+        (self.stored[oldest], self.found[oldest], self.counted[oldest]) = (0, 0, 0);
+    }
+
+    /// Learn from what was counted. A class of which nothing is known is taken for `like`.
+    pub(crate) fn learn(&mut self, like: Option<&Self>) {
+        if self.idle >= AGES {
+            // Nothing new.
+            if let (false, Some(like)) = (self.known, like) {
                 self.worth = like.worth;
             }
             return;
         }
-        let mut age = AGES as u32;
-        // Those of the last tick of each age grow older than that; the oldest are not waited for any more.
-        for at in (0..BUCKETS).rev() {
-            self.waited[at] += u64::from(self.at_age[at]);
-            let leaving = self.waiting[now.wrapping_sub(age) as usize % AGES];
-            self.at_age[at] -= leaving;
-            if let Some(older) = self.at_age.get_mut(at + 1) {
-                *older += leaving;
-            }
-            age -= width(at);
-        }
-        self.waiting[now as usize % AGES] = 0;
         let seen = self.waited.iter().zip(&self.wanted).map(|(&waited, &wanted)| waited + u64::from(wanted));
         let known = BUCKETS - seen.rev().take_while(|&seen| seen < KNOWN).count();
+        self.known = known > 0;
         match like {
-            Some(like) if known == 0 => self.worth = like.worth,
+            Some(like) if !self.known => self.worth = like.worth,
             _ => self.appraise(known),
         }
-        self.active = false;
-        for (at, (waited, wanted)) in self.waited.iter_mut().zip(&mut self.wanted).enumerate() {
+        for (waited, wanted) in self.waited.iter_mut().zip(&mut self.wanted) {
             *waited -= *waited >> FADE;
             *wanted -= *wanted >> FADE;
-            // What is too little to fade is as good as nothing.
-            self.active |= *waited >> FADE != 0 || self.at_age[at] != 0;
         }
     }
 
@@ -178,10 +185,11 @@ mod tests {
             }
             for age in 0..AGES as u32 {
                 for _ in 0..wanted(age).min(if age <= now { u32::MAX } else { 0 }) {
-                    lessons.wanted(now, age);
+                    lessons.wanted(now.wrapping_sub(age), age);
                 }
             }
-            lessons.learn(now + 1, None);
+            lessons.count(now + 1);
+            lessons.learn(None);
         }
         lessons
     }
@@ -207,9 +215,9 @@ mod tests {
     fn where_nothing_is_known_another_class_is_asked() {
         let other = taught(|age| if age < 4 { 20 } else { 0 });
         let mut lessons = Lessons::new();
-        lessons.learn(1, None);
+        lessons.learn(None);
         assert_eq!(lessons.worth(0), 0);
-        lessons.learn(2, Some(&other));
+        lessons.learn(Some(&other));
         assert_eq!(lessons.worth(2), other.worth(2));
     }
 
@@ -221,7 +229,8 @@ mod tests {
             for _ in 0..100 {
                 lessons.stored(now);
             }
-            lessons.learn(now + 1, None);
+            lessons.count(now + 1);
+            lessons.learn(None);
         }
         assert!(lessons.worth(0) < before / 20);
     }

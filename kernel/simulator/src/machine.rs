@@ -199,4 +199,16 @@ mod tests {
         let misses = run(&trace, Some(Config::default())).expect("right pages");
         assert!(misses >= reference::belady(&trace, 250));
     }
+
+    #[test]
+    fn pages_that_were_active_once_give_way_to_a_loop_that_all_memory_holds() {
+        // Hot pages between others, until nearly half of the page cache is active; then none of them any more.
+        let past = (0..20).flat_map(|round| (0..140).chain(1000 + round * 80..1080 + round * 80));
+        let looping = (0..12).flat_map(|_| 10_000..10_520);
+        let mut trace = trace(300, 300, past.chain(looping));
+        trace.warm_up = 20 * 220;
+        let misses = run(&trace, Some(Config::default())).expect("whole caches");
+        assert_eq!(reference::lru(&trace, 600), 520);
+        assert!(misses < 3 * 520, "{misses} of {}", trace.counted());
+    }
 }

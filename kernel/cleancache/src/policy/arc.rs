@@ -68,7 +68,7 @@ impl Policy for Arc {
     fn miss(&mut self, key: Key) -> Keepsake {
         let Some(ghost) = self.ghosts.recall(key) else { return STRANGER };
         let kind = usize::from(ghost.note & 1);
-        if self.clocks[kind].wrapping_sub(ghost.clock) > self.lens[kind] {
+        if ghost.age(self.clocks[kind]) > self.lens[kind] {
             return STRANGER;
         }
         let (own, other) = (self.lens[kind].max(1), self.lens[1 - kind]);
@@ -91,5 +91,42 @@ impl Policy for Arc {
         self.lens[kind] = (self.lens[kind] + 1).min(self.limit(kind));
         self.lens[1 - kind] = self.lens[1 - kind].min(self.limit(1 - kind));
         Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn a_scan_does_not_push_out_what_was_seen_again() {
+        let mut trial = Trial::new(Arc::new(64), 64);
+        trial.touch_all((0..40).chain(0..40));
+        trial.touch_all(1000..2000);
+        assert_eq!(trial.touch_all(0..40), 40);
+    }
+
+    #[test]
+    fn ghosts_of_either_kind_move_the_share_their_way() {
+        let mut trial = Trial::new(Arc::new(64), 64);
+        trial.touch_all((0..40).chain(0..40));
+        trial.touch_all(100..140);
+        assert_eq!(trial.policy.share, 0);
+        // Pages seen once that left a moment ago.
+        assert_eq!(trial.touch_all(100..110), 0);
+        let share = trial.policy.share;
+        assert!(share >= 10, "{share}");
+        // More pages seen again than there is room for beside that share: the oldest of them go, and are missed.
+        trial.touch_all((0..64).chain(0..64).map(|index| 500 + index));
+        trial.touch_all(1000..1100);
+        let gone: Vec<u32> = (500..564).filter(|&index| !trial.has(index)).collect();
+        assert!(!gone.is_empty());
+        let share = trial.policy.share;
+        gone.into_iter().for_each(|index| {
+            trial.read(index);
+        });
+        assert!(trial.policy.share < share, "{} of {share}", trial.policy.share);
     }
 }

@@ -35,3 +35,27 @@ impl Policy for Lru {
         queues.front(ALL)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn it_is_a_list_that_a_page_goes_to_the_end_of(frames in 1usize..9, reads in prop::collection::vec(0u32..16, 0..200)) {
+            let (mut trial, mut list) = (Trial::new(Lru, frames), Vec::new());
+            for index in reads {
+                let place = list.iter().position(|&other| other == index);
+                prop_assert_eq!(trial.touch(index), place.is_some());
+                place.map(|place| list.remove(place));
+                if list.len() == frames {
+                    list.remove(0);
+                }
+                list.push(index);
+            }
+        }
+    }
+}

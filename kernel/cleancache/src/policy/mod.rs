@@ -14,6 +14,8 @@ mod insertion;
 mod lru;
 mod mq;
 mod s3_fifo;
+#[cfg(test)]
+mod trial;
 mod two_q;
 
 pub use arc::Arc;

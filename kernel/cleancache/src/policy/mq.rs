@@ -69,9 +69,7 @@ impl Policy for Mq {
     fn miss(&mut self, key: Key) -> Keepsake {
         self.clock = self.clock.wrapping_add(1);
         match self.ghosts.recall(key) {
-            Some(ghost) if self.clock.wrapping_sub(ghost.clock) <= self.remembered => {
-                Keepsake(ghost.note.saturating_add(1))
-            }
+            Some(ghost) if ghost.age(self.clock) <= self.remembered => Keepsake(ghost.note.saturating_add(1)),
             _ => Keepsake(1),
         }
     }
@@ -89,5 +87,38 @@ impl Policy for Mq {
         let entry = (0..LEVELS).find_map(|queue| queues.front(queue))?;
         self.ghosts.remember(entry.key, self.clock, uses(entry));
         Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+
+    #[test]
+    fn a_page_used_often_outlives_those_used_once() {
+        let mut trial = Trial::new(Mq::new(64), 64);
+        trial.touch_all([0, 0, 0, 0]);
+        trial.touch_all(100..190);
+        assert!(trial.has(0));
+    }
+
+    #[test]
+    fn a_page_that_is_not_used_any_more_sinks_from_queue_to_queue_and_goes() {
+        let mut trial = Trial::new(Mq::new(64), 64);
+        trial.touch_all([0, 0, 0, 0]);
+        // A lifetime is twice the frames; three of them until the lowest queue, and a round through it.
+        trial.touch_all(100..100 + 3 * 2 * 64 + 100);
+        assert!(!trial.has(0));
+    }
+
+    #[test]
+    fn uses_are_remembered_after_an_eviction() {
+        let mut trial = Trial::new(Mq::new(64), 64);
+        trial.touch_all([0, 0, 0, 0]);
+        trial.touch_all(100..100 + 64 * 8);
+        assert!(!trial.touch(0), "it was evicted");
+        trial.touch_all(1000..1100);
+        assert!(trial.has(0), "but with five uses it stays longer than one with one");
     }
 }

@@ -57,7 +57,7 @@ impl Policy for S3Fifo {
 
     fn miss(&mut self, key: Key) -> Keepsake {
         match self.ghosts.recall(key) {
-            Some(ghost) if self.clock.wrapping_sub(ghost.clock) <= self.remembered => PROVEN,
+            Some(ghost) if ghost.age(self.clock) <= self.remembered => PROVEN,
             _ => STRANGER,
         }
     }
@@ -75,5 +75,74 @@ impl Policy for S3Fifo {
             queues.move_to(oldest.key, Place { queue: MAIN, end: End::Young, bits: 0 });
         }
         queues.front(MAIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    /// The two queues, the main one with its bits, and the ghosts, each a vector, the oldest first.
+    #[derive(Default)]
+    struct Model {
+        small: Vec<u32>,
+        main: Vec<(u32, bool)>,
+        ghosts: Vec<u32>,
+    }
+
+    impl Model {
+        fn touch(&mut self, index: u32, frames: usize) -> bool {
+            let place = self.small.iter().position(|&other| other == index);
+            let was_small = place.map(|place| self.small.remove(place)).is_some();
+            let place = self.main.iter().position(|&(other, _)| other == index);
+            let was_main = place.map(|place| self.main.remove(place)).is_some();
+            // A ghost that is recalled leaves a gap, so that the others grow no younger.
+            let ghost = self.ghosts.iter_mut().rev().take(frames - frames / 10).find(|other| **other == index);
+            let ghost = !was_small && !was_main && ghost.map(|ghost| *ghost = u32::MAX).is_some();
+            if self.small.len() + self.main.len() == frames {
+                if self.small.len() > frames / 10 || self.main.is_empty() {
+                    self.ghosts.push(self.small.remove(0));
+                } else {
+                    for _ in 0..ROUNDS {
+                        if self.main[0].1 {
+                            let (used, _) = self.main.remove(0);
+                            self.main.push((used, false));
+                        }
+                    }
+                    self.main.remove(0);
+                }
+            }
+            match was_small || was_main || ghost {
+                true => self.main.push((index, was_main)),
+                false => self.small.push(index),
+            }
+            was_small || was_main
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_two_queues_of_the_paper(frames in 2usize..33, reads in prop::collection::vec(0u32..48, 0..400)) {
+            let policy = S3Fifo { ghosts: Ghosts::new(1 << 14), ..S3Fifo::new(frames) };
+            let (mut trial, mut model) = (Trial::new(policy, frames), Model::default());
+            for index in reads {
+                prop_assert_eq!(trial.touch(index), model.touch(index, frames), "page {}", index);
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_used_in_the_main_queue_has_another_round() {
+        let mut trial = Trial::new(S3Fifo::new(10), 10);
+        // Nine pages in the main queue, the first of them used there.
+        trial.touch_all((0..9).flat_map(|index| [index, index]));
+        trial.touch(0);
+        trial.touch(100);
+        // Another page into the main queue, which is full: the oldest without the bit goes.
+        trial.touch_all([100, 101, 102]);
+        assert!(trial.has(0) && !trial.has(1));
     }
 }

@@ -57,7 +57,7 @@ impl Policy for TwoQ {
 
     fn miss(&mut self, key: Key) -> Keepsake {
         match self.ghosts.recall(key) {
-            Some(ghost) if self.clock.wrapping_sub(ghost.clock) <= self.remembered => PROVEN,
+            Some(ghost) if ghost.age(self.clock) <= self.remembered => PROVEN,
             _ => STRANGER,
         }
     }
@@ -71,5 +71,68 @@ impl Policy for TwoQ {
             return Some(entry);
         }
         queues.front(MAIN)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::trial::Trial;
+    use super::*;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    /// The two queues and the ghosts, each a vector, the oldest first.
+    #[derive(Default)]
+    struct Model {
+        new: Vec<u32>,
+        main: Vec<u32>,
+        ghosts: Vec<u32>,
+    }
+
+    impl Model {
+        fn touch(&mut self, index: u32, frames: usize) -> bool {
+            let taken = |list: &mut Vec<u32>| {
+                let place = list.iter().position(|&other| other == index)?;
+                Some(list.remove(place))
+            };
+            let was_new = taken(&mut self.new).is_some();
+            let was_main = taken(&mut self.main).is_some();
+            // A ghost that is recalled leaves a gap, so that the others grow no younger.
+            let ghost = self.ghosts.iter_mut().rev().take(frames / 2).find(|other| **other == index);
+            let proven = was_main || !was_new && ghost.map(|ghost| *ghost = u32::MAX).is_some();
+            if self.new.len() + self.main.len() == frames {
+                if self.new.len() > frames / 4 || self.main.is_empty() {
+                    self.ghosts.push(self.new.remove(0));
+                } else {
+                    self.main.remove(0);
+                }
+            }
+            if proven {
+                self.main.push(index)
+            } else {
+                self.new.push(index)
+            }
+            was_new || was_main
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_is_the_two_queues_of_the_paper(frames in 2usize..17, reads in prop::collection::vec(0u32..32, 0..400)) {
+            let policy = TwoQ { ghosts: Ghosts::new(1 << 14), ..TwoQ::new(frames) };
+            let (mut trial, mut model) = (Trial::new(policy, frames), Model::default());
+            for index in reads {
+                prop_assert_eq!(trial.touch(index), model.touch(index, frames), "page {}", index);
+            }
+        }
+    }
+
+    #[test]
+    fn a_scan_does_not_push_out_what_is_proven() {
+        let mut trial = Trial::new(TwoQ::new(16), 16);
+        trial.touch_all(0..20);
+        trial.touch_all(0..4);
+        trial.touch_all(100..200);
+        assert_eq!(trial.touch_all(0..4), 4);
     }
 }
