@@ -250,9 +250,9 @@ pub enum Measure {
 /// Flags of `bench policy`.
 #[derive(Args, Debug)]
 pub struct Policy {
-    /// Record a trace in a guest first, and simulate with that too
+    /// Only over traces that are made up: record none in a guest
     #[arg(long)]
-    pub record: bool,
+    pub made_up: bool,
     /// For the simulator
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub args: Vec<String>,

@@ -1,7 +1,7 @@
 //! `bench policy`: policies compared on the host, by the simulator, which runs the code of the kernel over traces.
 //!
-//! The simulator makes most traces up. One may be recorded: a guest notes which pages are read while it works on a tree,
-//! and says so afterwards, a line `FILE INDEX` for each.
+//! The simulator makes most traces up. One is recorded: a guest notes which pages are read while it works on a real tree, the
+//! sources of the crates that this is built from, and says so afterwards, a line `FILE INDEX` for each.
 
 use std::env;
 use std::fmt::Write;
@@ -15,31 +15,31 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::args::{Policy, Profile};
 use crate::guest::{Guest, Limit, Record};
 use crate::host::Install;
+use crate::image;
 use crate::machine::Machine;
 use crate::outcome::{Ending, Exit};
 use crate::places::Places;
 use crate::session::Session;
 use crate::tree::Random;
 use crate::workshop::{DONATION, Workshop};
-use crate::{image, tree};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 /// What a guest is told before the work, and after it. The last command prints the trace.
 const BEGIN: &[&str] = &["trace on"];
 const END: &[&str] = &["trace off", "trace print"];
-/// The tree that is worked on, beside the sample: bytes and files, sixteen of them in a directory.
-const TREE: (u64, u32) = (96 << 20, 1536);
-const FILES_IN_DIRECTORY: u32 = 16;
 /// How many commands the work is.
-const COMMANDS: usize = 400;
+const COMMANDS: usize = 800;
+/// Two commands in so many are about the part of the tree that is used most, one directory in so many.
+const OFTEN: u64 = 3;
+const HOT: usize = 5;
 const WHERE: &str = "recorded.trace";
 
-/// Runs the simulator, after recording a trace if that is asked for.
+/// Records a trace, unless that is not wanted, and runs the simulator.
 pub fn policy(places: Places, install: Install, args: &Policy) -> Result<Exit> {
     let root = places.root().to_owned();
-    let trace = match args.record {
-        true => Some(record(&Workshop::open(places, install, Profile::Release)?)?),
-        false => None,
+    let trace = match args.made_up {
+        true => None,
+        false => Some(record(&Workshop::open(places, install, Profile::Release)?)?),
     };
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(root).args(["run", "--release", "--quiet", "--package", "simulator", "--"]).args(&args.args);
@@ -53,10 +53,8 @@ pub fn policy(places: Places, install: Install, args: &Policy) -> Result<Exit> {
 /// Records a trace in a guest; gives its file.
 fn record(workshop: &Workshop) -> Result<PathBuf> {
     let work = workshop.places.work_dir("trace")?;
-    let (top, image) = (work.join("tree"), work.join("disk.img"));
-    let (bytes, files) = TREE;
-    tree::sample(&top, &workshop.built.bootable)?;
-    tree::bulk(&top.join("bulk"), bytes, files)?;
+    let (top, image) = (sources()?, work.join("disk.img"));
+    let directories = directories(&top)?;
     image::from_directory(&top, &image, 4096, workshop.install)?;
     let machine = Machine { donations: vec![DONATION], disk: Workshop::disk(image), ..workshop.machine() };
     let log = workshop.places.log("trace")?;
@@ -67,7 +65,7 @@ fn record(workshop: &Workshop) -> Result<PathBuf> {
     };
     let (mut guest, _) = Guest::boot(session, &mut Record::default(), Limit::new(PATIENCE)).map_err(unfit)?;
     let mut said = Record::default();
-    let commands = BEGIN.iter().map(|command| (*command).to_owned()).chain(workload());
+    let commands = BEGIN.iter().map(|command| (*command).to_owned()).chain(workload(&directories));
     for command in commands.chain(END.iter().map(|command| (*command).to_owned())) {
         said = Record::default();
         let done = guest.command(&command, &mut said, Limit::new(PATIENCE)).map_err(unfit)?;
@@ -85,18 +83,34 @@ fn record(workshop: &Workshop) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// What the guest works at: some directories again and again, as a build does with its headers, now and then any other, and
-/// twice all of the sample.
-fn workload() -> impl Iterator<Item = String> {
+/// Where cargo keeps the sources of crates from the registry that most are from.
+fn sources() -> Result<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cargo")));
+    let registries = home.context("no home directory")?.join("registry/src");
+    let entries = fs::read_dir(&registries).with_context(|| format!("cannot read {registries:?}"))?;
+    let registries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    let crates = |registry: &PathBuf| fs::read_dir(registry).map_or(0, Iterator::count);
+    registries.into_iter().max_by_key(crates).context("cargo has no sources of crates here")
+}
+
+/// The directories in `top`, in order of name.
+fn directories(top: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(top).with_context(|| format!("cannot read {top:?}"))?;
+    let directories = entries.flatten().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = directories.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// What the guest works at: some directories again and again, as builds do with what most depends on, now and then any other.
+fn workload(directories: &[String]) -> impl Iterator<Item = String> {
     let mut random = Random::new(8);
-    let directories = u64::from(TREE.1 / FILES_IN_DIRECTORY);
-    (0..COMMANDS).map(move |at| {
-        if at % (COMMANDS / 2) == COMMANDS / 4 {
-            return "sha256sum -r /disk/docs /disk/many /disk/sizes /disk/big.bin".to_owned();
-        }
-        let choice = if random.below(3) == 0 { directories } else { directories / 5 };
-        let number = random.below(choice);
-        format!("sha256sum -r /disk/bulk/d{:02}/e{}", number / 4, number % 4)
+    (0..COMMANDS).filter_map(move |_| {
+        let among = if random.below(OFTEN) == 0 { directories.len() } else { directories.len().div_ceil(HOT) };
+        // Not the first ones in order of name, which lie together on the disk.
+        let choice = random.below(among.max(1) as u64) as usize * HOT % directories.len().max(1);
+        directories.get(choice).map(|name| format!("sha256sum -r /disk/{name}"))
     })
 }
 
@@ -135,17 +149,14 @@ mod tests {
 
     #[test]
     fn the_work_is_in_the_tree() {
-        let top = env::temp_dir().join(format!("xtask-work-{}", std::process::id()));
-        tree::sample(&top, Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))).unwrap();
-        tree::bulk(&top.join("bulk"), 1 << 20, TREE.1).unwrap();
-        let mut commands = 0;
-        for command in workload() {
-            for path in command.strip_prefix("sha256sum -r ").unwrap().split(' ') {
-                assert!(top.join(path.strip_prefix("/disk/").unwrap()).exists(), "{path}");
-            }
-            commands += 1;
-        }
-        assert_eq!(commands, COMMANDS);
-        fs::remove_dir_all(top).unwrap();
+        let directories: Vec<String> = (0..37).map(|number| format!("crate-{number}")).collect();
+        let commands: Vec<String> = workload(&directories).collect();
+        assert_eq!(commands.len(), COMMANDS);
+        let of = |name: &String| commands.iter().filter(|command| command.ends_with(&format!("/{name}"))).count();
+        let mut counts: Vec<usize> = directories.iter().map(of).collect();
+        counts.sort_unstable();
+        assert_eq!(counts.iter().sum::<usize>(), COMMANDS);
+        assert!(counts[0] > 0 && counts[36] > 10 * counts[0], "{counts:?}");
+        assert_eq!(workload(&[]).count(), 0);
     }
 }
