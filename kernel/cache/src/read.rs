@@ -142,6 +142,9 @@ impl PageCache {
         if files.epoch(file) != Some(source.epoch) {
             return;
         }
+        // Another reader may have filled these too, and reclaim may have evicted them again: a page is in one of the caches.
+        let last = gap.first.saturating_add(gap.frames.len() as u32 - 1);
+        self.cleancache.invalidate_range(file, gap.first, last);
         for ((index, frame), keepsake) in (gap.first..=u32::MAX).zip(gap.frames).zip(gap.keepsakes) {
             pages.counters.filled += 1;
             pages.insert(Key { file: file.slot(), index }, frame, keepsake);

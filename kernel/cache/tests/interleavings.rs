@@ -5,7 +5,7 @@
 //!
 //!     cargo test -p cache --features shuttle --test interleavings
 //!
-//! A failure prints the seed of its schedule; `SHUTTLE_RANDOM_SEED=… cargo test …` runs that one first. That the races of
+//! A failure prints a seed; with `SHUTTLE_RANDOM_SEED=…` before the command the same happens again. That the races of
 //! the patch set that this cache descends from are found is shown by `cargo xtask test --faults`, which puts them back
 //! (`kernel/cleancache/faults`).
 
@@ -15,8 +15,12 @@ use cache::{Cleancache, DropWhat, FillError};
 use cleancache::{Arrival, Config, FileId, Kind, Offer, PoolConfig, PoolId, TakeError};
 use frames::arena::Arena;
 use frames::{Frame, FrameList, Memory, Pfn, PfnRange, Zones};
+use shuttle::Runner;
 use shuttle::rand::{Rng, thread_rng};
+use shuttle::scheduler::PctScheduler;
 use shuttle::thread::{self, JoinHandle};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use worlds::{FILES, PAGES, World, turn};
 
@@ -25,9 +29,23 @@ const SCHEDULES: usize = 3000;
 /// Switches of the latter.
 const SWITCHES: usize = 4;
 
+/// Says, when a test fails, how to see it fail again. For schedules at random shuttle does that itself.
+struct Seed(u64);
+
+impl Drop for Seed {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("failing seed of the schedules with few switches: SHUTTLE_RANDOM_SEED={}", self.0);
+        }
+    }
+}
+
 fn interleave(test: impl Fn() + Clone + Send + Sync + 'static) {
     shuttle::check_random(test.clone(), SCHEDULES);
-    shuttle::check_pct(test, SCHEDULES, SWITCHES);
+    let given = std::env::var("SHUTTLE_RANDOM_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = Seed(given.unwrap_or_else(|| RandomState::new().hash_one(SCHEDULES)));
+    let few = PctScheduler::new_from_seed(seed.0, SWITCHES, SCHEDULES);
+    Runner::new(few, shuttle::Config::default()).run(test);
 }
 
 /// What a thread of the big test does, a few times.
@@ -265,6 +283,17 @@ fn property_10_and_11_names_that_come_back_with_pages_anywhere() {
         threads(&world, &[(read_all, 3), (come_back, 3), (reclaim, 3)]);
         world.close();
     });
+}
+
+#[test]
+fn a_schedule_can_be_repeated() {
+    // Each schedule twice: wherever the second time takes another way, something here depends on more than the seed.
+    let test = || {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.7), ..Config::default() });
+        threads(&world, &[(read, 2), (change, 2), (reclaim, 3), (lend_any, 2), (lend_range, 2), (come_and_go, 1)]);
+        world.close();
+    };
+    shuttle::check_uncontrolled_nondeterminism(test, 200);
 }
 
 /// A cleancache alone, and what its users know of it.

@@ -3,7 +3,7 @@
 
 mod machine;
 
-use cache::{DropWhat, FileId, FillError};
+use cache::{DropWhat, FileId, FillError, ReadAhead};
 use cleancache::{Config, Kind};
 use frames::{FRAME_SIZE, Zones};
 use machine::{Machine, machine, machine_with, pattern, shared_machine};
@@ -404,6 +404,25 @@ fn property_14_hit_dirtied_written_back_evicted_and_wanted_again() {
         let page = |index: u32| if index == 0 { [3; FRAME_SIZE] } else { pattern(1, index) };
         assert_pages(&machine, file, page, "written back");
     });
+}
+
+#[test]
+fn property_14_an_exclusive_page_is_in_one_of_the_two_caches() {
+    for kind in [Kind::Fixed, Kind::Exchangeable] {
+        let (machine, _) = machine_with(220, 40, Config::default(), kind);
+        let file = machine.open(1);
+        let cache = machine.cache.clone();
+        // While one reader waits for the disk, another reads the same pages, and they are evicted again.
+        machine.disk.during_fill(move || {
+            let mut out = [0; 3 * FRAME_SIZE];
+            cache.read(file, 3 * PAGE, 0, &mut out, &mut ReadAhead::default()).expect("a good disk");
+            assert_eq!(cache.drop_caches(DropWhat::Pages), 3);
+        });
+        machine.read_all(file, 3);
+        let here = (machine.cache.stats().pages(), machine.cache.cleancache().file_len(file));
+        assert_eq!(here, (3, 0));
+        assert_pages(&machine, file, |index| pattern(1, index), "read by two");
+    }
 }
 
 #[test]

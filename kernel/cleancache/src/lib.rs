@@ -228,7 +228,8 @@ impl Cleancache {
     /// The donor wants consecutive frames back, `range` and no other.
     ///
     /// # Errors
-    /// [`TakeError`], with the first frame that is not in the pool; nothing is taken then.
+    /// [`TakeError`], with the first frame that is not in the pool; nothing is taken then. (But whoever closes the pool meanwhile,
+    /// with frames of the range out of it already, has them freed: there is no pool any more to lend them to again.)
     pub fn take_range(&self, pool: PoolId, range: PfnRange) -> Result<FrameRun, TakeError> {
         let mut run: Option<FrameRun> = None;
         let mut next = range.start;
