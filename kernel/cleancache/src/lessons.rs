@@ -5,7 +5,7 @@
 //! depend on what was evicted. For each age there are two sums, of the pages that waited through it and of those that were
 //! wanted in it; their ratio is the chance. The sums fade, so that the last rounds count most.
 
-/// Ticks that ages are told apart in: eight rounds of eight.
+/// Ticks that ages are told apart in: four rounds of the pool.
 pub(crate) const AGES: usize = 64;
 /// The first eight ticks, and four parts of each doubling from there to [`AGES`].
 const BUCKETS: usize = 20;
@@ -14,7 +14,7 @@ const PAGE: u32 = 64;
 /// A sum loses one part in so many at each lesson, as a shift.
 const FADE: u32 = 4;
 /// Pages, times ticks, that have to be seen at an age before anything is said about it.
-const KNOWN: u64 = 32 * PAGE as u64;
+const KNOWN: u64 = 4 * PAGE as u64;
 
 #[derive(Clone, Debug)]
 pub(crate) struct Lessons {

@@ -207,7 +207,9 @@ mod tests {
         let looping = (0..12).flat_map(|_| 10_000..10_520);
         let mut trace = trace(300, 300, past.chain(looping));
         trace.warm_up = 20 * 220;
-        let misses = run(&trace, Some(Config::default())).expect("whole caches");
+        // In the order of LRU, so that it is the page cache that is looked at.
+        let config = Config { policy: |_| Box::new(cleancache::policy::Lru), ..Config::default() };
+        let misses = run(&trace, Some(config)).expect("whole caches");
         assert_eq!(reference::lru(&trace, 600), 520);
         assert!(misses < 3 * 520, "{misses} of {}", trace.counted());
     }

@@ -15,10 +15,10 @@ use crate::lessons::Lessons;
 use frames::Key;
 
 /// Ticks in a round, which is as many stores as there are frames.
-const TICKS: usize = 8;
+const TICKS: usize = 16;
 /// The fewest stores in a tick, and from lesson to lesson: both have a price.
-const SHORTEST: usize = 128;
-const LESSON: u32 = 512;
+const SHORTEST: usize = 224;
+const LESSON: u32 = 256;
 /// Evictions from one end before all ends are compared again.
 const STINT: u32 = 16;
 /// Times wanted that are counted.
@@ -109,16 +109,22 @@ impl Density {
     }
 
     #[inline]
-    fn admit_now(&mut self, arrival: Arrival, full: bool) -> Place {
+    fn admit_now(&mut self, arrival: Arrival) -> Place {
         self.left -= 1;
-        let place = self.place(arrival.keepsake.0, arrival.workingset);
-        if full {
-            self.plan.left -= 1;
-            // Nothing here is worth less than the page that comes: it takes the place of the last one like it.
-            let worth = self.classes[usize::from(place.queue) % CLASSES].worth(0);
-            if worth <= self.plan.worth {
-                self.plan = Plan { queue: place.queue, end: End::Young, worth, ..self.plan };
-            }
+        self.place(arrival.keepsake.0, arrival.workingset)
+    }
+
+    #[inline(never)]
+    fn admit_full(&mut self, arrival: Arrival, queues: &Queues<'_>) -> Place {
+        if self.plan.left == 0 {
+            self.look(queues);
+        }
+        self.plan.left -= 1;
+        let place = self.admit_now(arrival);
+        // Nothing here is worth less than the page that comes: it takes the place of the last one like it.
+        let worth = self.classes[usize::from(place.queue) % CLASSES].worth(0);
+        if worth <= self.plan.worth {
+            self.plan = Plan { queue: place.queue, end: End::Young, worth, ..self.plan };
         }
         place
     }
@@ -126,13 +132,11 @@ impl Density {
     #[cold]
     #[inline(never)]
     fn admit_late(&mut self, arrival: Arrival, queues: &Queues<'_>, full: bool) -> Place {
-        if self.left <= 1 {
-            self.tick(queues.frames());
+        self.tick(queues.frames());
+        match full {
+            true => self.admit_full(arrival, queues),
+            false => self.admit_now(arrival),
         }
-        if full && self.plan.left == 0 {
-            self.look(queues);
-        }
-        self.admit_now(arrival, full)
     }
 
     fn tick(&mut self, frames: usize) {
@@ -189,10 +193,13 @@ impl Policy for Density {
     #[inline]
     fn admit(&mut self, _: Key, arrival: Arrival, queues: &Queues<'_>, full: bool) -> Option<Place> {
         // What is done now and then is elsewhere, so that what is done each time is short.
-        if self.left <= 1 || full && self.plan.left == 0 {
+        if self.left <= 1 {
             return Some(self.admit_late(arrival, queues, full));
         }
-        Some(self.admit_now(arrival, full))
+        if full {
+            return Some(self.admit_full(arrival, queues));
+        }
+        Some(self.admit_now(arrival))
     }
 
     #[inline]
