@@ -311,11 +311,11 @@ mod tests {
 
     #[test]
     fn what_is_meant_for_the_simulator_reaches_it() {
-        let cli = Cli::try_parse_from(["xtask", "bench", "policy", "--record", "--json", "zipf"]).unwrap();
+        let cli = Cli::try_parse_from(["xtask", "bench", "policy", "--made-up", "--json", "zipf"]).unwrap();
         let Verb::Bench(Bench { what: Some(Measure::Policy(policy)), .. }) = cli.verb else {
             panic!("{cli:?}");
         };
-        assert!(policy.record);
+        assert!(policy.made_up);
         assert_eq!(policy.args, ["--json", "zipf"]);
     }
 

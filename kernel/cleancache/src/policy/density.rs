@@ -18,7 +18,7 @@ use frames::Key;
 const TICKS: usize = 16;
 /// The fewest stores in a tick, and from lesson to lesson: both have a price.
 const SHORTEST: usize = 224;
-const LESSON: u32 = 256;
+const LESSON: u32 = 384;
 /// Evictions from one end before all ends are compared again.
 const STINT: u32 = 16;
 /// Times wanted that are counted.
@@ -121,9 +121,9 @@ impl Density {
         }
         self.plan.left -= 1;
         let place = self.admit_now(arrival);
-        // Nothing here is worth less than the page that comes: it takes the place of the last one like it.
+        // All that is here is worth more than the page that comes: it takes the place of the last one like it.
         let worth = self.classes[usize::from(place.queue) % CLASSES].worth(0);
-        if worth <= self.plan.worth {
+        if worth < self.plan.worth {
             self.plan = Plan { queue: place.queue, end: End::Young, worth, ..self.plan };
         }
         place
