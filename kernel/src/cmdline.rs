@@ -3,6 +3,7 @@
 //! Words are separated by blanks. A word that means nothing here, or whose value is malformed, is kept aside for the log
 //! and changes nothing: a typing error must not cost the boot.
 
+use cleancache::policy::{self, MakePolicy};
 use core::fmt;
 use log::LevelFilter;
 
@@ -73,6 +74,8 @@ pub struct CommandLine {
     pub console: Mode,
     /// Down to which level the log is shown.
     pub log_level: LevelFilter,
+    /// Which page leaves cleancache when its pools are full.
+    pub policy: MakePolicy,
     donations: List<Donation, MAX_DONATIONS>,
     slots: List<MmioSlot, MAX_SLOTS>,
 }
@@ -80,8 +83,13 @@ pub struct CommandLine {
 impl CommandLine {
     /// Reads a command line. `complain` hears of every word that was passed over.
     pub fn parse<'a>(line: &'a str, mut complain: impl FnMut(Complaint<'a>)) -> Self {
-        let mut parsed =
-            Self { console: Mode::Plain, log_level: LevelFilter::Info, donations: List::new(), slots: List::new() };
+        let mut parsed = Self {
+            console: Mode::Plain,
+            log_level: LevelFilter::Info,
+            policy: policy::DEFAULT,
+            donations: List::new(),
+            slots: List::new(),
+        };
         for word in line.split_ascii_whitespace() {
             if let Err(complaint) = parsed.take(word) {
                 complain(complaint);
@@ -105,6 +113,7 @@ impl CommandLine {
         let (name, value) = word.split_once('=').ok_or(Complaint::Unknown(word))?;
         match name {
             "console" => self.console = mode(value).ok_or(bad)?,
+            "policy" => self.policy = policy(value).ok_or(bad)?,
             "loglevel" => self.log_level = level(value).ok_or(bad)?,
             "donate" => {
                 for part in value.split(',') {
@@ -128,6 +137,10 @@ fn mode(value: &str) -> Option<Mode> {
         "tagged" => Some(Mode::Tagged),
         _ => None,
     }
+}
+
+fn policy(value: &str) -> Option<MakePolicy> {
+    policy::BUILT_IN.iter().find(|(name, _)| *name == value).map(|&(_, make)| make)
 }
 
 /// Only the five names: `off` would hide why a boot failed.

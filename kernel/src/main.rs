@@ -115,7 +115,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         census: installed.census,
         disks,
     };
-    let system = System::start(machine, sources, handover);
+    let system = System::start(machine, sources, command_line.policy, handover);
     shell::run(&system)
 }
 

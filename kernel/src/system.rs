@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use cache::{Cleancache, PageCache};
 use cleancache::TagKey;
+use cleancache::policy::MakePolicy;
 use donors::carve_out::Taken;
 use frames::{FRAME_SIZE, Lock, Memory, Rank};
 use fs::Error;
@@ -61,12 +62,14 @@ pub struct System {
 impl System {
     /// Builds it: caches first, donated frames, then the filesystems. What was handed over is mounted again; what cannot be
     /// mounted is said, and the system runs without it.
-    pub fn start(machine: Machine, sources: Sources, handover: Option<Handover>) -> Self {
+    pub fn start(machine: Machine, sources: Sources, policy: MakePolicy, handover: Option<Handover>) -> Self {
         let memory = machine.memory;
         let bytes = sources.wanted.iter().map(|donation| donation.bytes).fold(0, u64::saturating_add);
         let frames = (bytes / FRAME_SIZE as u64).min(memory.records() as u64);
         let config = cleancache::Config {
-            capacity: frames as usize,
+            // Where nothing is lent the tables are as small as can be.
+            capacity: frames.max(1) as usize,
+            policy,
             clock: tsc::now,
             tag_key: TagKey(cpu::random(), cpu::random()),
             ..cleancache::Config::default()

@@ -159,6 +159,9 @@ pub struct MachineFlags {
     /// or ivshmem [default: carveout=16M; demo balloon: balloon=64M]
     #[arg(long, value_name = "KIND=SIZE", value_delimiter = ',')]
     pub donate: Vec<Donation>,
+    /// Which page leaves cleancache when its pools are full: lru, 2q, mq, s3-fifo, arc or density [default: density]
+    #[arg(long, value_name = "POLICY")]
+    pub policy: Option<String>,
     /// Accelerator
     #[arg(long, value_enum, default_value_t = AccelChoice::Auto)]
     pub accel: AccelChoice,

@@ -84,6 +84,8 @@ pub struct Machine {
     pub disk: Option<Disk>,
     /// Processors.
     pub processors: u32,
+    /// Cleancache's policy, if not the kernel's choice.
+    pub policy: Option<String>,
     /// Log level, if not the kernel's choice.
     pub log: Option<LogLevel>,
     /// Who reads the serial line.
@@ -106,6 +108,9 @@ impl Machine {
         let mut words = format!("console={console}");
         if let Some(level) = self.log {
             words += &format!(" loglevel={}", level.word());
+        }
+        if let Some(policy) = &self.policy {
+            words += &format!(" policy={policy}");
         }
         if !self.donations.is_empty() {
             let donations: Vec<String> = self.donations.iter().map(Donation::to_string).collect();
@@ -276,6 +281,7 @@ pub(crate) mod tests {
             donations: vec![Donation { kind: Kind::CarveOut, size: Size::mib(16) }],
             disk: Some(Disk { image: "/t/a,b.img".into(), bad_sector: None }),
             processors: 1,
+            policy: Some("lru".to_owned()),
             log: Some(LogLevel::Debug),
             console: Console::Tagged,
             debugger: false,
@@ -293,7 +299,7 @@ pub(crate) mod tests {
     #[test]
     fn donated_memory_comes_on_top() {
         assert!(line(&example()).contains("-m 80M "));
-        assert_eq!(example().kernel_words(), "console=tagged loglevel=debug donate=carveout:16M");
+        assert_eq!(example().kernel_words(), "console=tagged loglevel=debug policy=lru donate=carveout:16M");
     }
 
     #[test]

@@ -54,6 +54,7 @@ impl Workshop {
             donations: Vec::new(),
             disk: None,
             processors: 1,
+            policy: None,
             log: None,
             console: Console::Tagged,
             debugger: false,
@@ -78,6 +79,7 @@ impl Workshop {
             memory: flags.mem.unwrap_or(memory),
             donations,
             processors: flags.smp,
+            policy: flags.policy.clone(),
             log: flags.log,
             ..self.machine_in(work)
         };

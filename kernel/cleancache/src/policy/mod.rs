@@ -10,7 +10,6 @@
 
 mod arc;
 mod density;
-mod insertion;
 mod lru;
 mod mq;
 mod s3_fifo;
@@ -20,7 +19,6 @@ mod two_q;
 
 pub use arc::Arc;
 pub use density::Density;
-pub use insertion::Insertion;
 pub use lru::Lru;
 pub use mq::Mq;
 pub use s3_fifo::S3Fifo;
@@ -38,7 +36,6 @@ pub type MakePolicy = fn(frames: usize) -> Box<dyn Policy>;
 /// Every policy, by the name that the command line knows it by.
 pub const BUILT_IN: &[(&str, MakePolicy)] = &[
     ("lru", |_| Box::new(Lru)),
-    ("insertion", |_| Box::new(Insertion::default())),
     ("2q", |frames| Box::new(TwoQ::new(frames))),
     ("mq", |frames| Box::new(Mq::new(frames))),
     ("s3-fifo", |frames| Box::new(S3Fifo::new(frames))),
