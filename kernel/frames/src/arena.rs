@@ -5,7 +5,8 @@
 //! stale, never dangling.
 
 use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange};
-use crate::memory::{Layout, Memory};
+use crate::layout::Layout;
+use crate::memory::Memory;
 use crate::meta::FrameMeta;
 use crate::run::FrameRun;
 use alloc::alloc::{Layout as Block, alloc_zeroed, handle_alloc_error};

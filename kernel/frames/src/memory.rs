@@ -8,6 +8,7 @@ use crate::annex::{AnnexError, Annexes};
 use crate::aside::{ClaimError, SetAside};
 use crate::buddy::{Buddy, MAX_ORDER};
 use crate::frame::{Frame, Name};
+use crate::layout::{Layout, LayoutError, Stats, Watermarks, in_order};
 use crate::lock::{Lock, Rank};
 use crate::meta::{FrameMeta, NIL};
 use crate::run::FrameRun;
@@ -26,77 +27,6 @@ static TABLE: [AtomicPtr<Memory>; MACHINES] = [const { AtomicPtr::new(ptr::null_
 const POISON: u8 = 0x6b;
 /// The private bits of a free frame that was poisoned.
 const POISONED: u16 = 0x6b6b;
-
-/// The parts that memory falls into. Ranges are sorted and disjoint.
-#[derive(Clone, Copy, Debug)]
-pub struct Layout<'a> {
-    /// Every frame that there is, and perhaps holes. The first frame's number is a multiple of 1024.
-    pub span: PfnRange,
-    /// The scratch area.
-    pub scratch: PfnRange,
-    /// What may be handed out.
-    pub usable: &'a [PfnRange],
-    /// What is held back from `usable` until somebody [claims](Memory::claim) it: pages handed over by the previous kernel,
-    /// a carve-out.
-    pub set_aside: &'a [PfnRange],
-    /// Frames outside the span that may get records later, in an [annex](Memory::annex).
-    pub annex: u32,
-}
-
-/// Why a [`Layout`] is refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LayoutError {
-    /// The span is empty, begins at an odd place, or is longer than 2^32 - 1 frames.
-    Span,
-    /// This range is outside the span or out of order, or has frame 0, which is never handed out.
-    Range(PfnRange),
-    /// There are as many machines as there can be.
-    TooMany,
-}
-
-impl fmt::Display for LayoutError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Span => f.write_str("the span of memory is empty, unaligned or too long"),
-            Self::Range(range) => write!(f, "memory range {range:?} is out of order or outside the span"),
-            Self::TooMany => f.write_str("too many machines"),
-        }
-    }
-}
-
-impl core::error::Error for LayoutError {}
-
-/// How many frames there are of what, at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
-    /// Frames that were usable at the start, those set aside included.
-    pub total: u64,
-    /// Free frames of the scratch area.
-    pub free_scratch: u64,
-    /// Free frames of all other memory.
-    pub free_normal: u64,
-    /// Frames set aside and not claimed.
-    pub set_aside: u64,
-}
-
-impl Stats {
-    /// Frames that have an owner.
-    pub fn owned(&self) -> u64 {
-        self.total - self.free_scratch - self.free_normal - self.set_aside
-    }
-}
-
-/// How many free frames are few. Below `low` reclaim begins, and it goes on up to `high`; `min` is kept for those who
-/// cannot wait for reclaim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Watermarks {
-    /// The reserve.
-    pub min: u32,
-    /// Reclaim begins.
-    pub low: u32,
-    /// Reclaim ends.
-    pub high: u32,
-}
 
 /// The memory of one machine.
 pub struct Memory {
@@ -541,15 +471,4 @@ impl Memory {
 /// One zone at a time: its lock is closed again when this returns.
 fn free_in(zone: &Lock<Buddy>) -> u32 {
     zone.lock().free_frames()
-}
-
-fn in_order(span: PfnRange, ranges: &[PfnRange]) -> Result<(), LayoutError> {
-    let mut from = span.start;
-    for &range in ranges {
-        if range.start < from || !span.covers(range) {
-            return Err(LayoutError::Range(range));
-        }
-        from = range.end();
-    }
-    Ok(())
 }

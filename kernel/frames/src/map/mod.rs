@@ -5,8 +5,10 @@
 //! [made](FrameMap::add_file) [known](FrameMap::add_orders), no operation allocates; each costs the same however many frames
 //! there are.
 
+mod places;
 mod refs;
 
+pub use places::{Occupied, Taken, Vacant};
 pub use refs::{FrameMut, FrameRef};
 
 use crate::addr::Pfn;
@@ -32,59 +34,6 @@ pub struct Key {
     pub file: u32,
     /// The page of the file, from 0.
     pub index: u32,
-}
-
-/// A frame that came out of a map, and what was known of it there.
-#[derive(Debug)]
-pub struct Taken {
-    /// The frame.
-    pub frame: Frame,
-    /// Its key.
-    pub key: Key,
-    /// The order that it was in.
-    pub order: u16,
-    /// The bits of the map's user.
-    pub private: u16,
-}
-
-/// A key of a known file that was looked for and is not in the map, so that it can be [filled](FrameMap::fill) without another
-/// look. Whoever has one keeps others from filling the same key.
-#[derive(Debug)]
-pub struct Vacant {
-    key: Key,
-    bucket: usize,
-}
-
-impl Vacant {
-    /// The key.
-    pub fn key(&self) -> Key {
-        self.key
-    }
-}
-
-/// A key that was looked for and is in the map, so that its frame can be [taken](Occupied::take) without another look.
-#[derive(Debug)]
-pub struct Occupied<'a> {
-    map: &'a mut FrameMap,
-    key: Key,
-    bucket: usize,
-    before: Option<&'static FrameMeta>,
-    slot: u32,
-}
-
-impl<'a> Occupied<'a> {
-    /// The order that the frame is in.
-    #[inline]
-    pub fn order(&self) -> u16 {
-        self.map.frame_ref(self.slot).order()
-    }
-
-    /// Take the frame, and have the map again.
-    #[inline(always)]
-    pub fn take(self) -> (Taken, &'a mut FrameMap) {
-        let Self { map, key, bucket, before, slot } = self;
-        (map.unlink(bucket, before, slot, key), map)
-    }
 }
 
 /// The frames of one file, chained through their records.
