@@ -242,7 +242,7 @@ impl Pages {
         None
     }
 
-    /// The page after `after` (the first one, at `None`) of an order, whatever reclaim would say; for dropping everything.
+    /// A clean page, whatever reclaim would say; for dropping everything.
     pub(crate) fn any_victim(&mut self) -> Option<Victim> {
         let key = self.map.front(INACTIVE).or_else(|| self.map.front(ACTIVE))?.key();
         self.evict(key)

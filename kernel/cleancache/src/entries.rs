@@ -8,7 +8,7 @@ use crate::Config;
 use crate::names::{FileId, FsId, Place, PoolId, StaleId, Table};
 use crate::policy::{Policy, QUEUES, Queues};
 use crate::pool::{DonateError, Kind, Pool, PoolConfig, TakeError};
-use crate::pools::Pools;
+use crate::pools::{Open, Pools};
 use crate::stats::{FsStats, PoolStats};
 use crate::tags::Tags;
 use alloc::boxed::Box;
@@ -89,7 +89,7 @@ impl State {
     }
 
     pub(crate) fn empty_list(&self) -> FrameList {
-        FrameList::new(self.memory)
+        FrameList::unnamed(self.memory)
     }
 
     pub(crate) fn add_fs(&mut self, name: &str) -> FsId {
@@ -171,8 +171,7 @@ impl State {
         if open.pool.rare.tags.as_ref().is_some_and(|tags| !tags.covers(frame.pfn())) {
             return Err((DonateError::OutOfRange(frame.pfn()), frame));
         }
-        open.pool.donated += 1;
-        open.release(frame);
+        open.join(frame);
         Ok(())
     }
 
@@ -186,7 +185,7 @@ impl State {
                 (taken.ok_or(TakeError::NotHere(pfn))?.frame, true)
             }
         };
-        Ok(hand_out(open.pool, frame, used, begun, self.config.clock))
+        Ok(hand_out(&mut open, frame, used, begun, self.config.clock))
     }
 
     /// A free frame of the pool, or else the one whose page is the next to go.
@@ -197,17 +196,16 @@ impl State {
         let (frame, used) = match open.take_free() {
             Some(frame) => (frame, false),
             None => {
-                let victim = policy.victim(&mut Queues::new(entries, id.slot(), open.pool.donated));
+                let victim = policy.victim(&mut Queues::new(entries, id.slot(), open.pool.donated, open.all_frames()));
                 let Some(taken) = victim.and_then(|entry| entries.take(entry.key)) else { return Ok(None) };
                 (taken.frame, true)
             }
         };
-        Ok(Some(hand_out(open.pool, frame, used, begun, self.config.clock)))
+        Ok(Some(hand_out(&mut open, frame, used, begun, self.config.clock)))
     }
 
     pub(crate) fn clear(&mut self) {
-        let slots: Vec<u32> = self.pools.iter().map(|(slot, _)| slot).collect();
-        for order in slots.into_iter().flat_map(orders) {
+        for order in 0..self.entries.orders() {
             while let Some(taken) = self.take_front(order) {
                 self.pools.release(slot_of(&taken), taken.frame);
             }
@@ -254,9 +252,9 @@ pub(crate) fn slot_of(taken: &Taken) -> u32 {
 }
 
 /// A frame leaves its pool for the donor.
-fn hand_out(pool: &mut Pool, mut frame: Frame, used: bool, begun: u64, clock: fn() -> u64) -> Frame {
-    pool.donated -= 1;
-    let rare = &mut pool.rare;
+fn hand_out(open: &mut Open<'_>, mut frame: Frame, used: bool, begun: u64, clock: fn() -> u64) -> Frame {
+    open.part();
+    let rare = &mut open.pool.rare;
     if rare.config.scrub {
         frame.zero();
     }

@@ -78,7 +78,7 @@ impl State {
             if config.gate && !arrival.workingset {
                 return Ended::Refused(file, key, frame, Refusal::Gate);
             }
-            let queues = Queues::new(entries, open.slot, open.pool.donated);
+            let queues = Queues::new(entries, open.slot, open.pool.donated, open.all_frames());
             let Some(place) = policy.admit(key, arrival, &queues, false) else {
                 return Ended::Refused(file, key, frame, Refusal::Policy);
             };
@@ -104,7 +104,7 @@ impl State {
         let vacant = entries.vacancy(key);
         let turn = if config.evict || vacant.is_none() { pools.turn() } else { None };
         let Some(mut open) = turn else { return self.refuse(file, key, frame, Refusal::NoFrame) };
-        let mut queues = Queues::new(entries, open.slot, open.pool.donated);
+        let mut queues = Queues::new(entries, open.slot, open.pool.donated, open.all_frames());
         let Some(place) = policy.admit(key, arrival, &queues, vacant.is_some()) else {
             return self.refuse(file, key, frame, Refusal::Policy);
         };
@@ -258,7 +258,7 @@ fn restore_out(
         return None;
     }
     open.pool.hits += 1;
-    Some(policy.hit(entry, &Queues::new(entries, open.slot, open.pool.donated)))
+    Some(policy.hit(entry, &Queues::new(entries, open.slot, open.pool.donated, open.all_frames())))
 }
 
 /// The page in a frame has changed or gone.
@@ -289,7 +289,7 @@ fn restore_copy(
     }
     open.pool.hits += 1;
     let entry = Entry { key, queue: order % QUEUES, bits };
-    let mut queues = Queues::new(entries, slot, open.pool.donated);
+    let mut queues = Queues::new(entries, slot, open.pool.donated, open.all_frames());
     let keepsake = policy.hit(entry, &queues);
     let place = policy.stay(entry, &queues);
     queues.move_to(key, place);

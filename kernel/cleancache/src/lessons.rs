@@ -91,7 +91,8 @@ impl Lessons {
             for _ in 0..width(at) {
                 let cohort = then as usize % AGES;
                 let found = self.found[cohort];
-                *wanted += PAGE * found.wrapping_sub(self.counted[cohort]);
+                let more = PAGE.saturating_mul(found.wrapping_sub(self.counted[cohort]));
+                *wanted = wanted.saturating_add(more);
                 *waited += u64::from(PAGE) * u64::from(self.stored[cohort].saturating_sub(found));
                 self.counted[cohort] = found;
                 then = then.wrapping_sub(1);

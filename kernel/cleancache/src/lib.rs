@@ -11,7 +11,8 @@
 //! - entries belong to live files of live filesystems only, so what comes too late finds no place;
 //! - the bytes of an untrusted pool's frames are never borrowed, only copied, and a copy that is not what was stored is a miss.
 //!
-//! Nothing here allocates but `add_fs`, `add_file` and `register_pool`: a store cannot fail for want of memory.
+//! Nothing allocates that a page goes through: a store cannot fail for want of memory. Files, filesystems and pools do when they
+//! come, and so does `remove_fs`.
 //!
 //! May touch: `frames`. Knows nothing of the page cache, of disks or of donors.
 #![no_std]
@@ -189,7 +190,7 @@ impl Cleancache {
         let mut rejects: Option<(DonateError, FrameList)> = None;
         for frame in frames {
             if let Err((error, frame)) = state.donate(pool, frame) {
-                rejects.get_or_insert_with(|| (error, FrameList::new(memory))).1.push_back(frame);
+                rejects.get_or_insert_with(|| (error, FrameList::unnamed(memory))).1.push_back(frame);
             }
         }
         rejects.map_or(Ok(()), Err)
@@ -228,7 +229,8 @@ impl Cleancache {
     /// The donor wants consecutive frames back, `range` and no other.
     ///
     /// # Errors
-    /// [`TakeError`], with the first frame that is not in the pool; nothing is taken then. (But whoever closes the pool meanwhile,
+    /// [`TakeError`], with the first frame that is not in the pool; no frame is taken then, but the pages in those before it are
+    /// gone. (But whoever closes the pool meanwhile,
     /// with frames of the range out of it already, has them freed: there is no pool any more to lend them to again.)
     pub fn take_range(&self, pool: PoolId, range: PfnRange) -> Result<FrameRun, TakeError> {
         let mut run: Option<FrameRun> = None;
@@ -309,7 +311,7 @@ impl Cleancache {
 
     /// Frames that are donated, in all pools.
     pub fn donated(&self) -> u64 {
-        self.state.lock().pools.iter().map(|(_, pool)| pool.donated).sum()
+        self.state.lock().pools.frames()
     }
 
     /// The name of the policy.

@@ -13,9 +13,29 @@ pub(crate) struct Open<'a> {
     pub(crate) pool: &'a mut Pool,
     pub(crate) slot: u32,
     with_free: &'a mut Vec<u32>,
+    frames: &'a mut u64,
 }
 
 impl Open<'_> {
+    /// Frames of all pools.
+    #[inline]
+    pub(crate) fn all_frames(&self) -> u64 {
+        *self.frames
+    }
+
+    /// A frame comes to the pool.
+    pub(crate) fn join(&mut self, frame: Frame) {
+        self.pool.donated += 1;
+        *self.frames += 1;
+        self.release(frame);
+    }
+
+    /// A frame that was taken out leaves the pool.
+    pub(crate) fn part(&mut self) {
+        self.pool.donated -= 1;
+        *self.frames -= 1;
+    }
+
     /// Take a frame that holds nothing.
     #[inline(always)]
     pub(crate) fn take_free(&mut self) -> Option<Frame> {
@@ -62,6 +82,8 @@ pub(crate) struct Pools {
     places: Vec<PoolPlace>,
     /// Places of the pools that have a free frame, so that a store need not look through all of them.
     with_free: Vec<u32>,
+    /// Frames of all of them.
+    frames: u64,
     /// The pool whose turn it is, and for how many evictions more.
     turn: u32,
     left: u64,
@@ -75,7 +97,7 @@ struct PoolPlace {
 
 impl Pools {
     pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), with_free: Vec::new(), turn: 0, left: 0 }
+        Self { places: Vec::new(), with_free: Vec::new(), frames: 0, turn: 0, left: 0 }
     }
 
     /// `None` when there is no memory for another pool.
@@ -96,6 +118,7 @@ impl Pools {
         let place = self.places.get_mut(id.slot() as usize).filter(|place| place.serial == id.serial())?;
         let pool = place.pool.take()?;
         place.serial = place.serial.wrapping_add(1);
+        self.frames -= pool.donated;
         self.with_free.retain(|&slot| slot != id.slot());
         Some(pool)
     }
@@ -110,6 +133,11 @@ impl Pools {
     #[inline]
     pub(crate) fn donated(&self, slot: u32) -> u64 {
         self.places.get(slot as usize).and_then(|place| place.pool.as_ref()).map_or(0, |pool| pool.donated)
+    }
+
+    /// Frames of all pools.
+    pub(crate) fn frames(&self) -> u64 {
+        self.frames
     }
 
     /// Every pool, with its place.
@@ -148,8 +176,8 @@ impl Pools {
     /// The pool at a place, with the way to put frames on its list.
     #[inline]
     pub(crate) fn open(&mut self, slot: u32) -> Option<Open<'_>> {
-        let Self { places, with_free, .. } = self;
-        places.get_mut(slot as usize)?.pool.as_mut().map(|pool| Open { pool, slot, with_free })
+        let Self { places, with_free, frames, .. } = self;
+        places.get_mut(slot as usize)?.pool.as_mut().map(|pool| Open { pool, slot, with_free, frames })
     }
 
     /// Put a frame that holds nothing on its pool's list.

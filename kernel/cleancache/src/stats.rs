@@ -84,6 +84,6 @@ pub struct FsStats {
     pub replaced: u64,
     /// Pages dropped because they changed or went away.
     pub invalidations: u64,
-    /// Pages lost to make room, to the donor, or to somebody who wrote to them.
+    /// Pages lost to make room, to the donor, to somebody who wrote to them, or when everything was dropped.
     pub lost: u64,
 }

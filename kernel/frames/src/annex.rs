@@ -7,8 +7,7 @@
 
 use crate::addr::{Pfn, PfnRange};
 use core::fmt;
-use core::sync::atomic::{AtomicU32, Ordering};
-use spin::Once;
+use spin::{Mutex, Once};
 
 /// The most annexes.
 const MAX_ANNEXES: usize = 8;
@@ -50,27 +49,28 @@ struct Annex {
 pub(crate) struct Annexes {
     places: [Once<Annex>; MAX_ANNEXES],
     /// The first slot that no annex has.
-    next: AtomicU32,
+    next: Mutex<u32>,
     end: u32,
 }
 
 impl Annexes {
     /// None yet, with the slots `first..end` to give away.
     pub(crate) fn new(first: u32, end: u32) -> Self {
-        Self { places: [const { Once::new() }; MAX_ANNEXES], next: AtomicU32::new(first), end }
+        Self { places: [const { Once::new() }; MAX_ANNEXES], next: Mutex::new(first), end }
     }
 
     /// Give `range`, which has no records, slots.
     pub(crate) fn add(&self, range: PfnRange) -> Result<(), AnnexError> {
+        // Held to the end, so that of two who come at once the second finds the first.
+        let mut next = self.next.lock();
         if range.is_empty() || self.iter().any(|annex| !annex.range.intersect(range).is_empty()) {
             return Err(AnnexError::Range(range));
         }
         let place = self.places.iter().find(|place| !place.is_completed()).ok_or(AnnexError::TooMany)?;
-        let take = |next: u32| next.checked_add(u32::try_from(range.count).ok()?).filter(|&next| next <= self.end);
-        let first = self
-            .next
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .map_err(|next| AnnexError::NoRecords { left: self.end - next })?;
+        let first = *next;
+        let behind = u32::try_from(range.count).ok().and_then(|count| first.checked_add(count));
+        let behind = behind.filter(|&behind| behind <= self.end);
+        *next = behind.ok_or(AnnexError::NoRecords { left: self.end - first })?;
         place.call_once(|| Annex { range, first });
         Ok(())
     }

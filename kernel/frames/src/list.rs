@@ -8,6 +8,9 @@ use crate::sync;
 use core::fmt;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
+/// The number of lists that have none.
+const UNNAMED: u32 = 0;
+
 /// A list of owned frames of one machine. Dropping it gives all of them back.
 pub struct FrameList {
     memory: &'static Memory,
@@ -24,6 +27,11 @@ impl FrameList {
     /// The machine that its frames are of.
     pub fn memory(&self) -> &'static Memory {
         self.memory
+    }
+
+    /// An empty list whose frames cannot be asked for by their numbers. Of these any number can be made.
+    pub fn unnamed(memory: &'static Memory) -> Self {
+        Self { memory, links: Links::EMPTY, number: UNNAMED }
     }
 
     /// How many frames are on it.
@@ -84,7 +92,7 @@ impl FrameList {
 
     fn holds(&self, slot: u32) -> bool {
         let meta = &self.memory.meta()[slot as usize];
-        meta.keeper.load(Acquire) == ON_LIST && meta.file.load(Relaxed) == self.number
+        self.number != UNNAMED && meta.keeper.load(Acquire) == ON_LIST && meta.file.load(Relaxed) == self.number
     }
 
     #[inline(always)]

@@ -273,11 +273,12 @@ impl Memory {
         self.annexes.add(range)
     }
 
-    /// A number that no other list of this machine has.
+    /// A number that no other list of this machine has, nor any file in a map: those are small.
     pub(crate) fn next_list(&self) -> u32 {
+        const LISTS: u32 = 1 << 31;
         let number = self.lists.fetch_add(1, Ordering::Relaxed);
-        assert!(number != u32::MAX, "2^32 frame lists were made");
-        number
+        assert!(number < LISTS, "2^31 frame lists were made");
+        LISTS | number
     }
 
     #[inline]

@@ -10,6 +10,7 @@ use virtio_drivers::transport::pci::bus::{BarInfo, Command, DeviceFunction, Memo
 
 use super::pci::{Bus, Root};
 use crate::arch::cpu;
+use crate::arch::paging::{WINDOW, WINDOW_END};
 
 const VENDOR: u16 = 0x1af4;
 const DEVICE: u16 = 0x1110;
@@ -51,8 +52,9 @@ pub fn find(bus: &mut Bus, above: Pfn) -> Vec<Shared> {
 /// Moves a range that does not lie above all RAM to where it does; where to. Behind a bridge it would not be seen there.
 fn raise(root: &mut Root, function: DeviceFunction, bar: &BarInfo, above: Pfn) -> Option<u64> {
     let BarInfo::Memory { address_type: MemoryBarType::Width64, address, size, .. } = *bar else { return None };
-    // Half of the addresses that the processor has (Intel SDM vol. 2, CPUID leaf 8000_0008).
-    let upper = 1_u64.checked_shl((cpu::cpuid(0x8000_0008)?.eax & 0xff).checked_sub(1)?)?;
+    // Half of the addresses that the processor has (Intel SDM vol. 2, CPUID leaf 8000_0008), or that the window shows.
+    let bits = (cpu::cpuid(0x8000_0008)?.eax & 0xff).min((WINDOW_END - WINDOW).ilog2());
+    let upper = 1_u64.checked_shl(bits.checked_sub(1)?)?;
     let fits = upper >= above.addr().as_u64() && size.is_power_of_two() && size <= upper;
     if PhysAddr::new(address).pfn() >= above || function.bus != 0 || !fits {
         return None;

@@ -55,7 +55,7 @@ impl core::error::Error for MsixError {}
 /// [`MsixError`]; nothing has changed then.
 pub fn enable(root: &pci::Root, function: DeviceFunction, bars: &[Option<BarInfo>; 6]) -> Result<(), MsixError> {
     let at = pci::capabilities(root, function).find(|found| found.id == CAPABILITY).ok_or(MsixError::Missing)?.offset;
-    let place = pci::read(function, at + TABLE);
+    let place = pci::read(function, at.checked_add(TABLE).ok_or(MsixError::Missing)?);
     let (bar, offset) = (place & TABLE_BAR, u64::from(place & !TABLE_BAR));
     let entry = bars
         .get(bar as usize)

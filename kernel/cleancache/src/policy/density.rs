@@ -132,7 +132,7 @@ impl Density {
     #[cold]
     #[inline(never)]
     fn admit_late(&mut self, arrival: Arrival, queues: &Queues<'_>, full: bool) -> Place {
-        self.tick(queues.frames());
+        self.tick(queues.all_frames());
         match full {
             true => self.admit_full(arrival, queues),
             false => self.admit_now(arrival),

@@ -119,12 +119,19 @@ pub struct Queues<'a> {
     /// The pool's first order.
     first: u16,
     frames: usize,
+    all_frames: usize,
 }
 
 impl<'a> Queues<'a> {
     #[inline]
-    pub(crate) fn new(entries: &'a mut FrameMap, pool: u32, frames: u64) -> Self {
-        Self { entries, first: pool as u16 * QUEUES, frames: frames as usize }
+    pub(crate) fn new(entries: &'a mut FrameMap, pool: u32, frames: u64, all_frames: u64) -> Self {
+        Self { entries, first: pool as u16 * QUEUES, frames: frames as usize, all_frames: all_frames as usize }
+    }
+
+    /// Frames of all pools.
+    #[inline]
+    pub fn all_frames(&self) -> usize {
+        self.all_frames
     }
 
     /// Frames of the pool, those of pages and free ones.

@@ -36,7 +36,7 @@ impl<P: Policy> Trial<P> {
             Some(taken) => {
                 let entry = super::Entry { key, queue: taken.order, bits: taken.private };
                 self.free.push(taken.frame);
-                self.policy.hit(entry, &Queues::new(&mut self.entries, 0, self.frames as u64))
+                self.policy.hit(entry, &Queues::new(&mut self.entries, 0, self.frames as u64, self.frames as u64))
             }
             None => self.policy.miss(key),
         };
@@ -48,7 +48,7 @@ impl<P: Policy> Trial<P> {
     pub(super) fn leave(&mut self, index: u32) {
         let key = Key { file: 0, index };
         let keepsake = self.reading.remove(&index).unwrap_or_default();
-        let mut queues = Queues::new(&mut self.entries, 0, self.frames as u64);
+        let mut queues = Queues::new(&mut self.entries, 0, self.frames as u64, self.frames as u64);
         let full = self.free.is_empty();
         let arrival = Arrival { workingset: false, keepsake };
         let place = self.policy.admit(key, arrival, &queues, full).expect("no policy here refuses");

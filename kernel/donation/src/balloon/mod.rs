@@ -76,7 +76,7 @@ impl<D: BalloonDevice> Balloon<D> {
         let pool = pool(cache.cleancache(), NAME, Kind::Exchangeable).inspect_err(|_| {
             device.reset();
         })?;
-        let mut frames = FrameList::new(memory);
+        let mut frames = FrameList::unnamed(memory);
         // Whatever is asked for, an eighth stays the guest's: tmpfs and the next kexec need some of it.
         let free = u64::from(memory.free_frames(Zones::Preservable));
         let most = share.min(free - free / 8);
@@ -94,7 +94,7 @@ impl<D: BalloonDevice> Balloon<D> {
         let state = State {
             device: Some(device),
             fault: None,
-            held: FrameList::new(memory),
+            held: FrameList::unnamed(memory),
             borrowed: 0,
             debt: 0,
             target: 0,
@@ -117,7 +117,7 @@ impl<D: BalloonDevice> Balloon<D> {
     }
 
     fn no_frames(&self) -> FrameList {
-        FrameList::new(self.cache.memory())
+        FrameList::unnamed(self.cache.memory())
     }
 
     /// Up to `most` frames of the pool, then of the host, become free memory; adds to `freed` how many.

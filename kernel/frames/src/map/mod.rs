@@ -88,6 +88,11 @@ impl FrameMap {
         self.files.get(file as usize).map_or(0, |chain| chain.len as usize)
     }
 
+    /// How many orders are known.
+    pub fn orders(&self) -> u16 {
+        self.orders.len() as u16
+    }
+
     /// How many frames are in `order`.
     #[inline]
     pub fn order_len(&self, order: u16) -> usize {
