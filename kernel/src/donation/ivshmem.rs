@@ -14,7 +14,7 @@ use crate::drivers::ivshmem::Shared;
 /// Lends the memory that the device shows, up to `most` frames.
 pub fn start(cache: &Arc<PageCache>, found: &[Shared], most: u64) -> Option<Arc<dyn Donor>> {
     let memory = cache.memory();
-    let shared = super::only(NAME, found.to_vec(), most)?;
+    let shared = super::only(NAME, found.to_vec(), most, drop)?;
     let range = PfnRange { start: shared.range.start, count: shared.range.count.min(most) };
     if range.is_empty() {
         warn!(target: "donate", "{NAME}: nothing to lend at pci {}", shared.function);

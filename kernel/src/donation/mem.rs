@@ -13,11 +13,12 @@ use log::warn;
 use crate::arch::paging;
 use crate::drivers::virtio::Found;
 use crate::drivers::virtio::mem::VirtioMem;
+use crate::drivers::virtio::port::Port;
 
 /// Takes the device into service, for up to `most` frames.
 pub fn start(cache: &Arc<PageCache>, found: Vec<Found>, most: u64) -> Option<Arc<dyn Donor>> {
     let memory = cache.memory();
-    let device = super::or_say(NAME, VirtioMem::new(memory, super::only(NAME, found, most)?))?;
+    let device = super::or_say(NAME, VirtioMem::new(memory, super::only(NAME, found, most, Port::retire)?))?;
     let ground = Window { memory, most, prepared: None, owned: BTreeSet::new() };
     let plugged = super::or_say(NAME, PluggedMemory::start(cache.cleancache().clone(), device, ground))?;
     Some(Arc::new(plugged))

@@ -23,6 +23,7 @@ use crate::arch::apic;
 use crate::cmdline::{Donation, DonationKind};
 use crate::drivers::attention;
 use crate::drivers::ivshmem::Shared;
+use crate::drivers::virtio::port::Port;
 use crate::drivers::virtio::{self, Found};
 
 /// What the donors of this machine are made of.
@@ -72,8 +73,7 @@ impl Donors {
         let memories = virtio::take(&mut sources.devices, DeviceType::Memory);
         all.extend(mem::start(cache, memories, sources.frames(DonationKind::Mem)));
         all.extend(ivshmem::start(cache, &sources.shared, sources.frames(DonationKind::Ivshmem)));
-        // Devices that nobody drives.
-        drop(sources.devices);
+        sources.devices.into_iter().for_each(Port::retire);
         if all.iter().any(|donor| donor.name() != donors::carve_out::NAME) {
             attention::ring();
         }
@@ -148,11 +148,14 @@ fn or_say<T>(what: &str, made: Result<T, impl fmt::Display>) -> Option<T> {
 
 /// Takes the one device that is used. More than one of a kind is one too many, and none where `wanted` frames are to come from
 /// one is one too few.
-fn only<T>(what: &str, found: Vec<T>, wanted: u64) -> Option<T> {
+fn only<T>(what: &str, found: Vec<T>, wanted: u64, retire: impl Fn(T)) -> Option<T> {
     match found.len() {
         0 if wanted > 0 => warn!(target: "donate", "{what}: no device for {wanted} frames"),
         0 | 1 => {}
         count => warn!(target: "donate", "{what}: {count} devices; only the first is used"),
     }
-    found.into_iter().next()
+    let mut found = found.into_iter();
+    let first = found.next();
+    found.for_each(retire);
+    first
 }

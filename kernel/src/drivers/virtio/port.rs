@@ -9,6 +9,7 @@ use core::mem::ManuallyDrop;
 use bitflags::Flags;
 use core::ops::BitAnd;
 use donors::Fault;
+use log::warn;
 use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
 
 use super::interrupt::Interrupt;
@@ -50,6 +51,15 @@ impl Port {
         };
         port.reset();
         Err(Fault::Refused(refused))
+    }
+
+    /// Resets a device that nobody drives, and lets go of it.
+    pub fn retire(found: Found) {
+        let Found { place, transport, interrupt } = found;
+        let mut port = Self { transport: ManuallyDrop::new(transport), interrupt, place };
+        if !port.reset() {
+            warn!(target: "virtio", "device at {place} is not used, and does not stop");
+        }
     }
 
     /// Features that the device has, used or not.
