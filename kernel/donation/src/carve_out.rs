@@ -176,29 +176,10 @@ impl CarveOut {
     }
 }
 
+/// Nobody asks but the guest itself. It does not relieve, since it is kept for those who need one piece.
 impl Donor for CarveOut {
     fn name(&self) -> &str {
         NAME
-    }
-
-    /// Nobody asks but the guest itself.
-    fn serve(&self) -> bool {
-        false
-    }
-
-    fn quiesce(&self) {}
-
-    /// A carve-out is kept for those who need one piece, so it does not fill gaps.
-    fn relieve(&self, _frames: usize) -> usize {
-        0
-    }
-
-    fn away(&self) -> u64 {
-        0
-    }
-
-    fn foreign(&self) -> u64 {
-        0
     }
 
     fn report(&self, out: &mut dyn fmt::Write) -> fmt::Result {

@@ -49,25 +49,10 @@ impl SharedMemory {
     }
 }
 
+/// There is no interrupt and no DMA, and what others can write to is of no use when memory is short.
 impl Donor for SharedMemory {
     fn name(&self) -> &str {
         NAME
-    }
-
-    fn serve(&self) -> bool {
-        false
-    }
-
-    /// There is no interrupt and no DMA.
-    fn quiesce(&self) {}
-
-    /// What others can write to is of no use as memory.
-    fn relieve(&self, _frames: usize) -> usize {
-        0
-    }
-
-    fn away(&self) -> u64 {
-        0
     }
 
     fn foreign(&self) -> u64 {

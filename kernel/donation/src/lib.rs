@@ -54,15 +54,19 @@ pub trait Donor: Send + Sync {
     fn name(&self) -> &str;
 
     /// Does what the host asks for, a bounded piece of it; says whether there is more to be done at once. Called with no lock
-    /// held.
-    fn serve(&self) -> bool;
+    /// held. A donor without a device is asked for nothing.
+    fn serve(&self) -> bool {
+        false
+    }
 
     /// Ends all dealings with the device, for good: afterwards it touches no memory and does not call. Another kernel takes over.
-    fn quiesce(&self);
+    fn quiesce(&self) {}
 
     /// Memory is short: make up to `frames` lent frames the guest's own; returns how many. The caller may hold locks that come
     /// before those of the caches.
-    fn relieve(&self, frames: usize) -> usize;
+    fn relieve(&self, _frames: usize) -> usize {
+        0
+    }
 
     /// As [`Donor::relieve`], for callers that may hold any lock: only what can be done without waiting for one.
     fn relieve_at_once(&self, _frames: usize) -> usize {
@@ -70,10 +74,14 @@ pub trait Donor: Send + Sync {
     }
 
     /// Frames of the guest's own memory that the host has now, or might have.
-    fn away(&self) -> u64;
+    fn away(&self) -> u64 {
+        0
+    }
 
     /// Frames of the donor's pool that are no memory of the guest's own.
-    fn foreign(&self) -> u64;
+    fn foreign(&self) -> u64 {
+        0
+    }
 
     /// How things stand, for people: whole lines.
     ///

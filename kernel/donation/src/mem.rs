@@ -311,6 +311,7 @@ impl<D: MemDevice, G: Ground> PluggedMemory<D, G> {
     }
 }
 
+/// Plugged memory is the host's to have back at any time, so none of it is given away when memory is short.
 impl<D: MemDevice, G: Ground> Donor for PluggedMemory<D, G> {
     fn name(&self) -> &str {
         NAME
@@ -338,15 +339,6 @@ impl<D: MemDevice, G: Ground> Donor for PluggedMemory<D, G> {
         {
             error!(target: "donate", "{NAME}: the device does not stop");
         }
-    }
-
-    /// Plugged memory is the host's to have back at any time, so nothing else is kept in it.
-    fn relieve(&self, _frames: usize) -> usize {
-        0
-    }
-
-    fn away(&self) -> u64 {
-        0
     }
 
     fn foreign(&self) -> u64 {

@@ -200,10 +200,6 @@ impl<D: BalloonDevice> Donor for Balloon<D> {
         self.state.lock().held.len() as u64
     }
 
-    fn foreign(&self) -> u64 {
-        0
-    }
-
     fn report(&self, out: &mut dyn fmt::Write) -> fmt::Result {
         let state = self.state.lock();
         let held = state.held.len() as u64;
