@@ -10,7 +10,7 @@ use core::time::Duration;
 use bootproto::Parcel;
 use frames::{FRAME_SIZE, PfnRange, PhysAddr, Zones};
 use fs::tmpfs::{Casualty, Environment, Options, Tmpfs};
-use handover::{About, Handover, PhysMap, Summary, WriteError, Writer};
+use handover::{About, Caches, Handover, PhysMap, Summary, WriteError, Writer};
 use log::{error, info, warn};
 use protocol::event;
 
@@ -27,7 +27,7 @@ pub fn open(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handove
         error!(target: "kho", "the boot stage says: {}", parcel.notice.escape_ascii());
     }
     let root = PhysAddr::new(parcel.handover_root?);
-    match Handover::open(root, map) {
+    match Handover::open(root, map, Caches::Ignore) {
         Ok(handover) if handover.reserved().count() as u64 <= most => Some(handover),
         Ok(_) => {
             error!(target: "kho", "handover not taken, this is an ordinary boot: more than {most} ranges");
@@ -226,7 +226,7 @@ fn load(system: &System, path: &[u8]) -> Result<Target, KexecError> {
 
 /// Writes the handover; where its root lies, and the frames that it is in.
 fn hand_over(system: &System) -> Result<(PhysAddr, Vec<frames::Frame>), KexecError> {
-    let about = About { generation: system.generation.number, build: BUILD.as_bytes() };
+    let about = About { generation: system.generation.number, build: BUILD.as_bytes(), version: handover::VERSION };
     let mut allocate = || system.cache.allocate(Zones::Preservable).ok();
     let mut writer = Writer::new(&about, &mut allocate).map_err(KexecError::Handover)?;
     if system.vfs.mounts().iter().any(|mount| mount.path == TMP) {

@@ -22,6 +22,7 @@ mod annex;
 pub mod arena;
 mod aside;
 mod buddy;
+pub mod checksum;
 pub mod chunks;
 mod copy;
 mod frame;

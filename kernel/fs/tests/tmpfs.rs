@@ -7,7 +7,7 @@ use frames::Zones;
 use fs::Error;
 use fs::filesystem::{FileSystem, FileType, Ino, NewNode};
 use fs::tmpfs::Options;
-use handover::Handover;
+use handover::{Caches, Handover};
 use std::collections::BTreeSet;
 use tmpfs_support::{Machine, clock, environment, pattern, tick};
 
@@ -247,7 +247,7 @@ fn a_file_without_a_name_lives_while_it_is_open() {
     // It is not handed over.
     assert_eq!(m.tmpfs.census().frames, 0);
     let sealed = m.save();
-    let handover = Handover::open(sealed.root(), &m.early(&sealed)).unwrap();
+    let handover = Handover::open(sealed.root(), &m.early(&sealed), Caches::Keep).unwrap();
     assert_eq!((handover.summary().inodes, handover.summary().content_frames), (2, 0), "the root and the other file");
     drop(sealed);
     m.tmpfs.trim();

@@ -6,7 +6,7 @@ use frames::{FRAME_SIZE, Page, Pfn};
 use fs::Error;
 use fs::filesystem::{FileSystem, FileType, Ino, NewNode, OpenFile};
 use fs::tmpfs::{Fault, Options};
-use handover::{ExtentFault, Handover, HandoverError, Sealed};
+use handover::{Caches, ExtentFault, Handover, HandoverError, Sealed};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -231,11 +231,14 @@ fn each_single_bit_of_a_small_handover() {
     for sequence in 0..forgery.chain.len() {
         for bit in 0..FRAME_SIZE * 8 {
             forgery.page(sequence)[bit / 8] ^= 1 << (bit % 8);
-            assert!(Handover::open(sealed.root(), &forgery.early).is_err(), "bit {bit} of frame {sequence}");
+            assert!(
+                Handover::open(sealed.root(), &forgery.early, Caches::Keep).is_err(),
+                "bit {bit} of frame {sequence}"
+            );
             forgery.page(sequence)[bit / 8] ^= 1 << (bit % 8);
         }
     }
-    Handover::open(sealed.root(), &forgery.early).unwrap();
+    Handover::open(sealed.root(), &forgery.early, Caches::Keep).unwrap();
 }
 
 #[test]
@@ -247,7 +250,7 @@ fn two_files_on_one_frame() {
     let (at, _, _) = extent_of(&m, &mut forgery, "two");
     forgery.set(at, &pfn.to_le_bytes());
     forgery.reseal();
-    let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+    let handover = Handover::open(sealed.root(), &forgery.early, Caches::Keep).unwrap();
     assert_eq!(handover.summary().rejected, 1);
     let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
     let [casualty] = &casualties[..] else { panic!("{casualties:?}") };
@@ -289,7 +292,7 @@ fn an_extent_in_scratch_or_beyond_memory_or_in_the_blob() {
         let pfn = if frame == 0 { forgery.chain[0].get() } else { frame };
         forgery.set(at, &pfn.to_le_bytes());
         forgery.reseal();
-        let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+        let handover = Handover::open(sealed.root(), &forgery.early, Caches::Keep).unwrap();
         let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
         assert_eq!((&casualties[0].path[..], casualties[0].fault), (&b"/two"[..], Fault::Extent(fault)));
         assert_eq!(m.read(m.lookup("three"), 0, 20_000), contents["three"]);
@@ -313,7 +316,7 @@ fn names_that_cannot_be() {
     let at = forgery.find(&entry(one, "four"));
     forgery.set(at, &entry(999, "four"));
     forgery.reseal();
-    let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+    let handover = Handover::open(sealed.root(), &forgery.early, Caches::Keep).unwrap();
     let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
     let found: Vec<_> = casualties.iter().map(|c| (&c.path[..], c.ino, c.fault)).collect();
     assert_eq!(
@@ -343,7 +346,7 @@ fn a_name_that_is_there_twice_leads_to_the_first() {
     let at = forgery.find(&[&two.to_le_bytes()[..], b"\x03two"].concat());
     forgery.set(at, &[&two.to_le_bytes()[..], b"\x03one"].concat());
     forgery.reseal();
-    let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+    let handover = Handover::open(sealed.root(), &forgery.early, Caches::Keep).unwrap();
     let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
     assert_eq!((&casualties[0].path[..], casualties[0].ino, casualties[0].fault), (&b"/one"[..], two, Fault::Name));
     assert_eq!((m.lookup("one").0, m.read(Ino(one), 0, 20_000)), (one, contents["one"].clone()));
@@ -357,7 +360,7 @@ fn a_number_that_is_taken_is_not_given_out() {
         let mut forgery = Forgery::new(&m, &sealed);
         forgery.set(24, &u64::to_le_bytes(next));
         forgery.reseal();
-        let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+        let handover = Handover::open(sealed.root(), &forgery.early, Caches::Keep).unwrap();
         let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
         assert_eq!(casualties, []);
         assert_eq!(m.file("new").0, 7, "six inodes there were");
@@ -372,7 +375,7 @@ fn a_filesystem_without_a_root_is_empty() {
     let mut forgery = Forgery::new(&m, &sealed);
     forgery.set(16, &77_u64.to_le_bytes());
     forgery.reseal();
-    let handover = Handover::open(sealed.root(), &forgery.early).unwrap();
+    let handover = Handover::open(sealed.root(), &forgery.early, Caches::Keep).unwrap();
     let (m, casualties) = m.boot(sealed, Some(&forgery.early), handover).unwrap();
     assert_eq!(casualties[0].fault, Fault::NoRoot);
     assert_eq!(m.tmpfs.read_dir(m.root(), 0).unwrap().0, []);
@@ -385,7 +388,7 @@ fn a_filesystem_without_a_root_is_empty() {
 fn a_handover_that_nobody_wants_leaves_no_frame_behind() {
     let (m, _) = small();
     let sealed = m.save();
-    let handover = Handover::open(sealed.root(), &m.early(&sealed)).unwrap();
+    let handover = Handover::open(sealed.root(), &m.early(&sealed), Caches::Keep).unwrap();
     let reserved: Vec<_> = handover.reserved().collect();
     let arena = m.arena.kexec(&reserved);
     let aside = arena.memory().stats().set_aside;
@@ -436,7 +439,7 @@ proptest! {
             *forgery.byte(at.index(length)) = if small { byte % 8 } else { byte };
         }
         forgery.reseal();
-        let handover = match Handover::open(sealed.root(), &forgery.early) {
+        let handover = match Handover::open(sealed.root(), &forgery.early, Caches::Keep) {
             Ok(handover) if handover.summary().filesystems == 1 => handover,
             Ok(_) => return Ok(()),
             Err(HandoverError::Checksum { .. }) => panic!("resealed"),

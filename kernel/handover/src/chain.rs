@@ -2,11 +2,13 @@
 
 use crate::checksum;
 use crate::error::{HandoverError, WriteError};
-use crate::layout::{LINK_PAYLOAD, Link, ROOT_PAYLOAD, Root};
+use crate::layout::{LINK_PAYLOAD, Link, ROOT_PAYLOAD, Root, SectionHeader};
 use crate::open::PhysRead;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 use frames::{FRAME_SIZE, Frame, Page, Pfn, PhysAddr};
+use zerocopy::little_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// Where payload begins in frame number `sequence`.
@@ -77,6 +79,30 @@ impl<'a> ChainWriter<'a> {
 
     pub(crate) fn put_record(&mut self, record: &(impl IntoBytes + Immutable)) -> Result<(), WriteError> {
         self.put(record.as_bytes())
+    }
+
+    /// Many numbers of four bytes, some hundred at a time.
+    pub(crate) fn put_words(&mut self, words: &[u32]) -> Result<(), WriteError> {
+        let mut piece = [U32::ZERO; 128];
+        for words in words.chunks(piece.len()) {
+            let piece = &mut piece[..words.len()];
+            piece.iter_mut().zip(words).for_each(|(to, from)| to.set(*from));
+            self.put(piece.as_bytes())?;
+        }
+        Ok(())
+    }
+
+    /// Begin a section; [`end_section`](Self::end_section) is told where.
+    pub(crate) fn begin_section(&mut self, kind: u32, flags: u32) -> Result<u64, WriteError> {
+        let start = self.length;
+        self.put_record(&SectionHeader { kind: kind.into(), flags: flags.into(), length: 0.into() })?;
+        Ok(start)
+    }
+
+    /// The section that begins at `start` ends here.
+    pub(crate) fn end_section(&mut self, start: u64) {
+        let length = U64::new(self.length - start - size_of::<SectionHeader>() as u64);
+        self.patch(start + offset_of!(SectionHeader, length) as u64, length.as_bytes());
     }
 
     /// Write over what is at `at` already. Bytes that would come after the end are left out.
@@ -210,7 +236,7 @@ impl<'a> ChainReader<'a> {
         Ok(())
     }
 
-    fn check(&self, bytes: u64) -> Result<(), HandoverError> {
+    pub(crate) fn check(&self, bytes: u64) -> Result<(), HandoverError> {
         if bytes > self.left() { Err(HandoverError::Truncated { at: self.position }) } else { Ok(()) }
     }
 

@@ -122,6 +122,15 @@ pub enum WriteError {
     },
     /// An item came where the format has no place for it, such as an entry outside a directory.
     Misplaced(&'static str),
+    /// This version is not written here.
+    Version(u32),
+    /// The version that is being written has no place for something that must not be lost.
+    NeedsVersion {
+        /// What it is.
+        what: &'static str,
+        /// The version that has.
+        version: u32,
+    },
 }
 
 impl fmt::Display for WriteError {
@@ -130,6 +139,8 @@ impl fmt::Display for WriteError {
             Self::NoMemory => f.write_str("no memory for the handover"),
             Self::TooLong { what, length } => write!(f, "{what} of {length} bytes is too long for the handover"),
             Self::Misplaced(what) => write!(f, "{what} out of place in the handover"),
+            Self::Version(version) => write!(f, "handover version {version} cannot be written here"),
+            Self::NeedsVersion { what, version } => write!(f, "{what} can only be handed over in version {version}"),
         }
     }
 }

@@ -6,24 +6,41 @@
 //! payload         section, section, …            the payloads of all frames, joined
 //! section         SectionHeader · its bytes
 //! filesystem      FilesystemHeader · label · inode, inode, …
-//! inode           InodeHeader · content
+//! inode           InodeHeader · xattrs · content · sums
+//! xattrs          XattrHeader · name · value, …                                          since version 2
 //! content         directory: EntryHeader · name, …     symlink: target     regular file: ExtentRecord, …
+//! sums            SumsHeader · checksum, checksum, …, and again                          since version 2
+//! cache           CacheHeader · label · CachedFileHeader · runs, and again               since version 2
+//! run             ExtentRecord · checksum, checksum, …
+//! kept            KeptRecord, …                                                          since version 2
 //! ```
 //!
 //! Each frame holds the checksum of the next, and the root holds its own, so the root's checksum vouches for the chain.
-//! Any change here is a new [`VERSION`].
+//! Any change here is a new [`VERSION`], and is told in docs/handover-format.md.
 
 use core::ops::Range;
 use frames::FRAME_SIZE;
 use zerocopy::little_endian::{I64, U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// The version that this crate writes, and the newest that it reads.
-pub const VERSION: u32 = 1;
-/// The oldest version that this crate reads.
+/// The newest version that this crate writes and reads. It writes the one before as well, for a kernel that knows no other.
+pub const VERSION: u32 = if cfg!(feature = "previous") { 1 } else { 2 };
+/// The oldest version that this crate reads and writes.
 pub const OLDEST_READ: u32 = 1;
-/// The oldest reader that understands what this crate writes.
-pub(crate) const MIN_READER: u32 = 1;
+/// The first version with extended attributes, checksums of content, caches and kept frames.
+pub(crate) const VERSION_2: u32 = 2;
+
+/// The oldest reader that understands a handover of this version: no version can be read without knowing it.
+pub(crate) const fn min_reader(version: u32) -> u32 {
+    version
+}
+
+/// Pages of a file that one checksum covers: a window, which begins at a multiple of this.
+pub const SUM_PAGES: u32 = 64;
+/// The most checksums in one item.
+pub const SUMS_AT_ONCE: usize = 256;
+/// The longest value of an extended attribute.
+pub const MAX_VALUE: usize = 64 * 1024;
 
 /// The longest name of a build, in bytes.
 pub const MAX_BUILD: usize = 64;
@@ -92,6 +109,10 @@ pub(crate) struct SectionHeader {
 
 /// A section that holds one filesystem.
 pub(crate) const SECTION_FILESYSTEM: u32 = 1;
+/// A section that holds what was cached of one disk; optional.
+pub(crate) const SECTION_CACHE: u32 = 2;
+/// A section that names frames which the next kernel is to keep until it is up; optional.
+pub(crate) const SECTION_KEPT: u32 = 3;
 /// A reader that does not know this section passes over it. Without the flag it refuses the handover.
 pub(crate) const SECTION_OPTIONAL: u32 = 1;
 
@@ -136,7 +157,8 @@ pub(crate) struct InodeHeader {
     pub count: U32,
     /// Bytes of extended attributes between this header and the content. Version 1 has none: 0.
     pub xattrs: U32,
-    pub reserved: [u8; 4],
+    /// Bytes of checksums behind the content of a regular file. Version 1 has none: 0.
+    pub sums: U32,
 }
 
 pub(crate) const KIND_REGULAR: u8 = 1;
@@ -144,6 +166,16 @@ pub(crate) const KIND_DIRECTORY: u8 = 2;
 pub(crate) const KIND_SYMLINK: u8 = 3;
 /// The content of a regular file was found damaged by an earlier kernel.
 pub(crate) const INODE_QUARANTINED: u8 = 1;
+
+/// One extended attribute; the name's bytes follow, then the value's.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct XattrHeader {
+    /// Bytes of value.
+    pub value: U32,
+    /// Bytes of name.
+    pub name: u8,
+}
 
 /// One name in a directory; the name's bytes follow.
 #[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
@@ -170,6 +202,65 @@ pub(crate) const EXTENT_PFN_BITS: u32 = 52;
 /// The frames are reserved and their bytes mean nothing: the pages read as zeros.
 pub(crate) const EXTENT_PREALLOCATED: u64 = 1 << EXTENT_PFN_BITS;
 
+/// Beside it, in a cache: the page was in cleancache.
+pub(crate) const EXTENT_COLD: u64 = 2 << EXTENT_PFN_BITS;
+
+/// Checksums of consecutive windows of a file; they follow, four bytes each.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct SumsHeader {
+    /// The first window.
+    pub first: U32,
+    /// Windows.
+    pub count: U32,
+}
+
+/// What was cached of one disk, and how that disk is told; its label follows, then its files.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct CacheHeader {
+    pub uuid: [u8; 16],
+    /// Sectors of 512 bytes.
+    pub sectors: U64,
+    /// Files that follow.
+    pub files: U64,
+    /// CRC-32C of the superblock.
+    pub superblock: U32,
+    /// Seconds since 1970, as the superblock has them: mounted last, written last.
+    pub mounted: U32,
+    pub written: U32,
+    /// How often it was mounted, and the state that it was left in.
+    pub mounts: U16,
+    pub state: U16,
+    /// Bytes of label.
+    pub label: U16,
+    pub reserved: [u8; 6],
+}
+
+/// What was cached of one file, and how that file is told; its runs follow, each an [`ExtentRecord`] and a checksum for each page.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct CachedFileHeader {
+    pub ino: U64,
+    pub ctime: I64,
+    pub ctime_nanos: U32,
+    pub generation: U32,
+    /// CRC-32C of the inode as it is on the disk.
+    pub inode: U32,
+    /// Runs that follow.
+    pub runs: U32,
+}
+
+/// Frames that are to be kept until the next kernel is up.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct KeptRecord {
+    /// Number of the first frame.
+    pub start: U64,
+    /// Frames.
+    pub count: U64,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,7 +268,7 @@ mod tests {
     /// Fields get distinct values, so a field that moves, grows or turns round changes the bytes.
     #[test]
     fn version_1_is_pinned_byte_by_byte() {
-        assert_eq!((VERSION, OLDEST_READ, MIN_READER), (1, 1, 1), "a new version pins its own bytes, next to these");
+        assert_eq!((OLDEST_READ, min_reader(1)), (1, 1));
         let mut expected = alloc::vec::Vec::new();
         expected.extend_from_slice(b"HOLDOVER");
         expected.extend_from_slice(&[1, 2, 0, 0, 3, 4, 0, 0, 5, 6, 7, 8, 9, 10, 0, 0]);
@@ -242,7 +333,7 @@ mod tests {
             flags: 24,
             count: 0x1a19.into(),
             xattrs: 0x1c1b.into(),
-            reserved: [0; 4],
+            sums: 0.into(),
         };
         assert_eq!(
             inode.as_bytes(),
@@ -264,5 +355,57 @@ mod tests {
             count: 0x0605.into(),
         };
         assert_eq!(extent.as_bytes(), [1, 2, 0, 0, 0, 0, 0x10, 0, 3, 4, 0, 0, 5, 6, 0, 0]);
+    }
+
+    #[test]
+    fn version_2_is_pinned_byte_by_byte() {
+        let newest = if cfg!(feature = "previous") { 1 } else { 2 };
+        assert_eq!((VERSION, min_reader(2)), (newest, 2), "a new version pins its own bytes, next to these");
+        assert_eq!((SUM_PAGES, MAX_VALUE, SUMS_AT_ONCE), (64, 65536, 256));
+        assert_eq!(core::mem::offset_of!(InodeHeader, xattrs), 72);
+        assert_eq!(core::mem::offset_of!(InodeHeader, sums), 76);
+        assert_eq!(size_of::<InodeHeader>(), 80);
+        let xattr = XattrHeader { value: 0x0201.into(), name: 3 };
+        assert_eq!(xattr.as_bytes(), [1, 2, 0, 0, 3]);
+
+        let sums = SumsHeader { first: 0x0201.into(), count: 0x0403.into() };
+        assert_eq!(sums.as_bytes(), [1, 2, 0, 0, 3, 4, 0, 0]);
+
+        let cache = CacheHeader {
+            uuid: *b"0123456789abcdef",
+            sectors: 0x0201.into(),
+            files: 0x0403.into(),
+            superblock: 0x0605.into(),
+            mounted: 0x0807.into(),
+            written: 0x0a09.into(),
+            mounts: 0x0c0b.into(),
+            state: 0x0e0d.into(),
+            label: 0x100f.into(),
+            reserved: [0; 6],
+        };
+        let mut expected = alloc::vec::Vec::from(b"0123456789abcdef");
+        expected.extend_from_slice(&[1, 2, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0, 5, 6, 0, 0, 7, 8, 0, 0]);
+        expected.extend_from_slice(&[9, 10, 0, 0, 11, 12, 13, 14, 15, 16, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(cache.as_bytes(), expected);
+
+        let file = CachedFileHeader {
+            ino: 0x0201.into(),
+            ctime: (-2).into(),
+            ctime_nanos: 0x0403.into(),
+            generation: 0x0605.into(),
+            inode: 0x0807.into(),
+            runs: 0x0a09.into(),
+        };
+        assert_eq!(
+            file.as_bytes(),
+            [
+                1, 2, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 255, 255, 255, 255, 3, 4, 0, 0, 5, 6, 0, 0, 7, 8, 0, 0, 9,
+                10, 0, 0
+            ]
+        );
+
+        let kept = KeptRecord { start: 0x0201.into(), count: 0x0403.into() };
+        assert_eq!(kept.as_bytes(), [1, 2, 0, 0, 0, 0, 0, 0, 3, 4, 0, 0, 0, 0, 0, 0]);
+        assert_eq!((SECTION_CACHE, SECTION_KEPT, EXTENT_COLD), (2, 3, 1 << 53));
     }
 }

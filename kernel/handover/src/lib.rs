@@ -20,20 +20,23 @@
 
 extern crate alloc;
 
+mod cache_writer;
 mod chain;
 mod checksum;
 mod error;
 mod items;
+mod items_cache;
 mod layout;
 mod open;
 mod set;
 mod types;
 mod writer;
 
+pub use cache_writer::CacheWriter;
 pub use chain::Sealed;
 pub use error::{HandoverError, WriteError};
 pub use items::Items;
-pub use layout::{MAX_BUILD, MAX_NAME, MAX_TARGET, OLDEST_READ, VERSION};
-pub use open::{Handover, PhysMap, PhysRead, Summary};
-pub use types::{Extent, ExtentFault, Filesystem, Inode, Item, Kind, Time};
+pub use layout::{MAX_BUILD, MAX_NAME, MAX_TARGET, MAX_VALUE, OLDEST_READ, SUM_PAGES, SUMS_AT_ONCE, VERSION};
+pub use open::{Caches, Handover, PhysMap, PhysRead, Summary};
+pub use types::{CacheOf, CachedFile, CachedPages, Extent, ExtentFault, Filesystem, Inode, Item, Kind, Time};
 pub use writer::{About, FilesystemWriter, Writer};

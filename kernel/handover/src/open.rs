@@ -6,7 +6,7 @@
 use crate::chain::frames_for;
 use crate::checksum;
 use crate::error::HandoverError;
-use crate::items::{Allowed, Items};
+use crate::items::{Allowed, Items, Source};
 use crate::layout::{Link, MAGIC, OLDEST_READ, Root, VERSION};
 use crate::set::{FrameSet, single};
 use crate::types::Item;
@@ -37,6 +37,15 @@ impl PhysRead for Memory {
     }
 }
 
+/// Whether what was cached of disks is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Caches {
+    /// It is.
+    Keep,
+    /// It can be done without: its frames are not reserved, and it is passed over.
+    Ignore,
+}
+
 /// How much a handover holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
@@ -48,8 +57,18 @@ pub struct Summary {
     pub extents: u64,
     /// Extents that are not to be used.
     pub rejected: u64,
-    /// Frames that hold content.
+    /// Extended attributes.
+    pub xattrs: u64,
+    /// Windows of content that have a checksum.
+    pub sums: u64,
+    /// Frames that hold content of filesystems.
     pub content_frames: u64,
+    /// Frames that hold what was cached of disks.
+    pub cached_frames: u64,
+    /// Frames that were cached and cannot be where they should: left out.
+    pub cached_rejected: u64,
+    /// Frames that are to be kept until this kernel is up.
+    pub kept_frames: u64,
     /// Frames of the handover itself.
     pub blob_frames: u64,
     /// Bytes of metadata, the checksums and links not counted.
@@ -63,9 +82,12 @@ pub struct Handover {
     version: u32,
     build: [u8; crate::MAX_BUILD],
     length: u64,
+    caches: Caches,
     /// The frames of the chain, in order.
     blob: Vec<Pfn>,
-    /// The frames of the chain and of all extents that were not rejected.
+    /// Frames that are to be kept until this kernel is up.
+    kept: Vec<PfnRange>,
+    /// The frames of the chain, those to be kept, and those of all extents and caches that were not rejected.
     reserved: FrameSet,
     summary: Summary,
 }
@@ -76,32 +98,38 @@ impl Handover {
     ///
     /// # Errors
     /// [`HandoverError`]: nothing of it is to be used, and nothing of memory has to be kept.
-    pub fn open(root: PhysAddr, map: &dyn PhysMap) -> Result<Self, HandoverError> {
+    pub fn open(root: PhysAddr, map: &dyn PhysMap, caches: Caches) -> Result<Self, HandoverError> {
         let mut reserved = FrameSet::new(map.span())?;
         let (root, blob) = follow(root, map, &mut reserved)?;
-        let length = root.length.get();
+        let (length, version) = (root.length.get(), root.version.get());
         let mut summary = Summary { blob_frames: blob.len() as u64, bytes: length, ..Summary::default() };
-        let mut items = Items::new(map, &blob, length, Allowed::Map(map), reserved)?;
+        let mut kept = Vec::new();
+        let source = Source { memory: map, blob: &blob, version, length, caches };
+        let mut items = Items::new(&source, Allowed::Map(map), reserved)?;
         while let Some(item) = items.next()? {
             match item {
                 Item::Filesystem(_) => summary.filesystems += 1,
                 Item::Inode(_) => summary.inodes += 1,
-                Item::Extent(_) => summary.extents += 1,
+                Item::Extent(extent) => {
+                    summary.extents += 1;
+                    summary.content_frames += u64::from(extent.count);
+                }
                 Item::Rejected(..) => summary.rejected += 1,
-                Item::Entry { .. } | Item::Target(_) => {}
+                Item::Xattr { .. } => summary.xattrs += 1,
+                Item::Sums { sums, .. } => summary.sums += sums.len() as u64,
+                Item::CachedPages { sums, .. } => summary.cached_frames += sums.len() as u64,
+                Item::Kept(range) => {
+                    summary.kept_frames += range.count;
+                    kept.try_reserve(1).map_err(|_| HandoverError::NoMemory)?;
+                    kept.push(range);
+                }
+                Item::Entry { .. } | Item::Target(_) | Item::Cache(_) | Item::CachedFile(_) => {}
             }
         }
+        summary.cached_rejected = items.cache.rejected;
         let reserved = items.into_used();
-        summary.content_frames = reserved.len() - summary.blob_frames;
-        Ok(Self {
-            generation: root.generation.get(),
-            version: root.version.get(),
-            build: root.build,
-            length,
-            blob,
-            reserved,
-            summary,
-        })
+        let (generation, build) = (root.generation.get(), root.build);
+        Ok(Self { generation, version, build, length, caches, blob, kept, reserved, summary })
     }
 
     /// The kernel that wrote this was the n-th after the first boot, which was number 0.
@@ -143,12 +171,16 @@ impl Handover {
                 return Err(HandoverError::Cycle { frame });
             }
         }
-        Items::new(memory, &self.blob, self.length, Allowed::Set(&self.reserved), used)
+        let Self { version, length, caches, .. } = *self;
+        let source = Source { memory, blob: &self.blob, version, length, caches };
+        Items::new(&source, Allowed::Set(&self.reserved), used)
     }
 
-    /// Everything has been read: give the frames of the handover itself back to `memory`. Returns how many there were.
+    /// Everything has been read, and the kernel that wrote this will not be wanted again: give the frames of the handover itself back
+    /// to `memory`, and those that were only kept. Returns how many there were.
     pub fn release(self, memory: &'static Memory) -> u64 {
-        self.blob.iter().map(|&frame| free(memory, single(frame))).sum()
+        let blob: u64 = self.blob.iter().map(|&frame| free(memory, single(frame))).sum();
+        blob + self.kept.iter().map(|&range| free(memory, range)).sum::<u64>()
     }
 
     /// Nothing of it is wanted any more: give back every frame of it, content too, that nobody has claimed. Returns how many

@@ -9,14 +9,13 @@ use frames::{Pfn, PfnRange};
 pub(crate) struct FrameSet {
     span: PfnRange,
     words: Vec<u64>,
-    len: u64,
 }
 
 impl FrameSet {
     /// The empty set, for frames in `span`.
     pub(crate) fn new(span: PfnRange) -> Result<Self, HandoverError> {
         let words = usize::try_from(span.count.div_ceil(64)).map_err(|_| HandoverError::NoMemory)?;
-        let mut set = Self { span, words: Vec::new(), len: 0 };
+        let mut set = Self { span, words: Vec::new() };
         set.words.try_reserve_exact(words).map_err(|_| HandoverError::NoMemory)?;
         set.words.resize(words, 0);
         Ok(set)
@@ -25,11 +24,6 @@ impl FrameSet {
     /// The span.
     pub(crate) fn span(&self) -> PfnRange {
         self.span
-    }
-
-    /// How many frames are in it.
-    pub(crate) fn len(&self) -> u64 {
-        self.len
     }
 
     /// Put all of `range` in. If a frame of it is outside the span or in the set already, nothing changes and this is
@@ -45,7 +39,6 @@ impl FrameSet {
                 *bits |= mask;
             }
         }
-        self.len += range.count;
         true
     }
 
@@ -138,7 +131,6 @@ mod tests {
         assert!(!set.insert(range(150, u64::MAX)));
         assert!(set.insert(range(100, 130)));
         assert!(set.ranges().eq([range(100, 130)]));
-        assert_eq!(set.len(), 130);
     }
 
     proptest! {
@@ -162,7 +154,6 @@ mod tests {
             let ranges: Vec<_> = set.ranges().collect();
             prop_assert!(ranges.windows(2).all(|pair| pair[0].end() < pair[1].start));
             let listed: BTreeSet<u64> = ranges.iter().flat_map(|r| r.start.get()..r.end().get()).collect();
-            prop_assert_eq!(set.len(), listed.len() as u64);
             prop_assert_eq!(listed, model);
         }
     }

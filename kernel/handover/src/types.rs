@@ -1,8 +1,9 @@
 //! What a handover says, as values: the same [`Item`]s go into a writer and come out of a reader.
 
-use crate::layout::{EXTENT_PFN_BITS, EXTENT_PREALLOCATED, ExtentRecord};
+use crate::layout::{EXTENT_COLD, EXTENT_PFN_BITS, EXTENT_PREALLOCATED, ExtentRecord};
 use core::fmt;
 use frames::{Pfn, PfnRange};
+use zerocopy::little_endian::U32;
 
 /// Seconds and nanoseconds since 1970-01-01 UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,6 +118,58 @@ impl Extent {
     }
 }
 
+/// How a disk is told, and the filesystem on it: what was cached of it is of use only while all of this stays the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheOf<'a> {
+    /// What it was mounted from, `vda` and the like. At most 255 bytes.
+    pub label: &'a [u8],
+    /// The filesystem's identity.
+    pub uuid: [u8; 16],
+    /// Sectors of the disk, of 512 bytes.
+    pub sectors: u64,
+    /// CRC-32C of the superblock.
+    pub superblock: u32,
+    /// How often it was mounted, as the superblock has it.
+    pub mounts: u16,
+    /// The state that it was left in, as the superblock has it.
+    pub state: u16,
+    /// When it was mounted last, in seconds since 1970, as the superblock has it.
+    pub mounted: u32,
+    /// When it was written last, likewise.
+    pub written: u32,
+}
+
+/// How a file is told of which something was cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedFile {
+    /// Its inode number; 0 is the disk itself.
+    pub ino: u64,
+    /// Which of the files that had this number.
+    pub generation: u32,
+    /// Last change of the inode.
+    pub ctime: Time,
+    /// CRC-32C of the inode as it is on the disk.
+    pub inode: u32,
+}
+
+/// Where consecutive pages of a cached file begin, in consecutive frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CachedPages {
+    /// The first page of the file.
+    pub index: u32,
+    /// The first frame.
+    pub start: Pfn,
+    /// They were in cleancache, and not in the page cache.
+    pub cold: bool,
+}
+
+impl CachedPages {
+    pub(crate) fn to_record(self, count: u32) -> ExtentRecord {
+        let flags = if self.cold { EXTENT_COLD } else { 0 };
+        ExtentRecord { location: (self.start.get() | flags).into(), index: self.index.into(), count: count.into() }
+    }
+}
+
 /// Why an extent is not to be used. The file that it belongs to has lost that content; others have lost nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtentFault {
@@ -167,4 +220,32 @@ pub enum Item<'a> {
     Extent(Extent),
     /// Content of the file that was begun last, not to be used.
     Rejected(Extent, ExtentFault),
+    /// An extended attribute of the inode that was begun last; they come before its content.
+    Xattr {
+        /// Its name: 1 to 255 bytes, otherwise unchecked.
+        name: &'a [u8],
+        /// Its value: at most 65,536 bytes.
+        value: &'a [u8],
+    },
+    /// Checksums of consecutive windows of the file that was begun last; they come after its content, in the order of the windows.
+    /// Each is CRC-32C over the pages of [`SUM_PAGES`](crate::SUM_PAGES) that hold data, in the order of their index.
+    Sums {
+        /// The first window.
+        first: u32,
+        /// One for each window, at most [`SUMS_AT_ONCE`](crate::SUMS_AT_ONCE).
+        sums: &'a [U32],
+    },
+    /// What was cached of a disk begins; its files follow.
+    Cache(CacheOf<'a>),
+    /// A file of which something was cached; its pages follow, in the order of their index.
+    CachedFile(CachedFile),
+    /// Pages of that file. Their frames are named here and nowhere else.
+    CachedPages {
+        /// Where they begin.
+        pages: CachedPages,
+        /// CRC-32C of each page, at most [`SUMS_AT_ONCE`](crate::SUMS_AT_ONCE).
+        sums: &'a [U32],
+    },
+    /// Frames that are to be kept until this kernel is up.
+    Kept(PfnRange),
 }

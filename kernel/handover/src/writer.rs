@@ -3,12 +3,13 @@
 use crate::chain::{ChainWriter, Sealed};
 use crate::error::WriteError;
 use crate::layout::{
-    EntryHeader, FilesystemHeader, INODE_QUARANTINED, InodeHeader, KIND_DIRECTORY, KIND_REGULAR, KIND_SYMLINK, MAGIC,
-    MAX_BUILD, MAX_NAME, MAX_TARGET, MIN_READER, Root, SECTION_FILESYSTEM, SectionHeader, VERSION,
+    EntryHeader, FilesystemHeader, INODE_QUARANTINED, InodeHeader, KIND_DIRECTORY, KIND_REGULAR, KIND_SYMLINK,
+    KeptRecord, MAGIC, MAX_BUILD, MAX_NAME, MAX_TARGET, MAX_VALUE, OLDEST_READ, Root, SECTION_FILESYSTEM, SECTION_KEPT,
+    SECTION_OPTIONAL, SumsHeader, VERSION, VERSION_2, XattrHeader, min_reader,
 };
 use crate::types::{Extent, Filesystem, Inode, Kind};
 use core::mem::offset_of;
-use frames::Frame;
+use frames::{Frame, PfnRange};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
@@ -19,11 +20,14 @@ pub struct About<'a> {
     pub generation: u32,
     /// The name of its build, at most [`MAX_BUILD`] bytes.
     pub build: &'a [u8],
+    /// The version of the format: what whoever reads this understands.
+    pub version: u32,
 }
 
 /// A handover that is being written.
 pub struct Writer<'a> {
-    chain: ChainWriter<'a>,
+    pub(crate) chain: ChainWriter<'a>,
+    pub(crate) version: u32,
     generation: u32,
     build: [u8; MAX_BUILD],
 }
@@ -32,12 +36,16 @@ impl<'a> Writer<'a> {
     /// Begin one. `allocate` gives frames that outlive the kexec: none of the scratch area.
     ///
     /// # Errors
-    /// [`WriteError::NoMemory`], [`WriteError::TooLong`].
+    /// [`WriteError::NoMemory`], [`WriteError::TooLong`], [`WriteError::Version`].
     pub fn new(about: &About<'_>, allocate: &'a mut dyn FnMut() -> Option<Frame>) -> Result<Self, WriteError> {
+        let version = about.version;
+        if !(OLDEST_READ..=VERSION).contains(&version) {
+            return Err(WriteError::Version(version));
+        }
         let mut build = [0; MAX_BUILD];
         let length = about.build.len();
         build.get_mut(..length).ok_or(WriteError::TooLong { what: "a build", length })?.copy_from_slice(about.build);
-        Ok(Self { chain: ChainWriter::new(allocate)?, generation: about.generation, build })
+        Ok(Self { chain: ChainWriter::new(allocate)?, version, generation: about.generation, build })
     }
 
     /// Begin a filesystem, which is to be [finished](FilesystemWriter::finish).
@@ -49,8 +57,7 @@ impl<'a> Writer<'a> {
         if length > MAX_NAME {
             return Err(WriteError::TooLong { what: "a label", length });
         }
-        let section = self.chain.length();
-        self.chain.put_record(&SectionHeader { kind: SECTION_FILESYSTEM.into(), flags: 0.into(), length: 0.into() })?;
+        let section = self.chain.begin_section(SECTION_FILESYSTEM, 0)?;
         let header = self.chain.length();
         self.chain.put_record(&FilesystemHeader {
             root: filesystem.root.into(),
@@ -61,15 +68,37 @@ impl<'a> Writer<'a> {
             reserved: [0; 6],
         })?;
         self.chain.put(filesystem.label)?;
-        Ok(FilesystemWriter { chain: &mut self.chain, section, header, inodes: 0, inode: None })
+        let version = self.version;
+        Ok(FilesystemWriter { chain: &mut self.chain, version, section, header, inodes: 0, inode: None })
+    }
+
+    /// Frames that the next kernel keeps until it is up: what it takes to come back to this one. Version 1 has no place for them.
+    ///
+    /// # Errors
+    /// [`WriteError::NoMemory`].
+    pub fn keep(&mut self, ranges: &[PfnRange]) -> Result<(), WriteError> {
+        if self.version < VERSION_2 || ranges.is_empty() {
+            return Ok(());
+        }
+        let section = self.chain.begin_section(SECTION_KEPT, SECTION_OPTIONAL)?;
+        for range in ranges {
+            self.chain.put_record(&KeptRecord { start: range.start.get().into(), count: range.count.into() })?;
+        }
+        self.chain.end_section(section);
+        Ok(())
+    }
+
+    /// Bytes of metadata so far.
+    pub fn bytes(&self) -> u64 {
+        self.chain.length()
     }
 
     /// Everything is written: link and seal the chain.
     pub fn finish(self) -> Sealed {
         let root = Root {
             magic: MAGIC,
-            version: VERSION.into(),
-            min_reader: MIN_READER.into(),
+            version: self.version.into(),
+            min_reader: min_reader(self.version).into(),
             checksum: 0.into(),
             generation: self.generation.into(),
             next: 0.into(),
@@ -88,8 +117,10 @@ struct Open {
     kind: Kind,
     /// Where its header is.
     header: u64,
-    /// Items of content so far.
+    /// Bytes of extended attributes so far, items of content, bytes of checksums.
+    xattrs: u32,
     count: u32,
+    sums: u32,
     /// An extent that the next one may still be joined to.
     pending: Option<Extent>,
 }
@@ -97,6 +128,7 @@ struct Open {
 /// One filesystem of a handover that is being written. Each inode is followed by its content.
 pub struct FilesystemWriter<'w, 'a> {
     chain: &'w mut ChainWriter<'a>,
+    version: u32,
     section: u64,
     header: u64,
     inodes: u64,
@@ -133,11 +165,34 @@ impl FilesystemWriter<'_, '_> {
             flags: if inode.quarantined { INODE_QUARANTINED } else { 0 },
             count: 0.into(),
             xattrs: 0.into(),
-            reserved: [0; 4],
+            sums: 0.into(),
         })?;
         self.inodes += 1;
-        self.inode = Some(Open { kind: inode.kind, header, count: 0, pending: None });
+        self.inode = Some(Open { kind: inode.kind, header, xattrs: 0, count: 0, sums: 0, pending: None });
         Ok(())
+    }
+
+    /// An extended attribute of the inode that was begun last, before its content.
+    ///
+    /// # Errors
+    /// [`WriteError`]; [`WriteError::NeedsVersion`] in version 1.
+    pub fn xattr(&mut self, name: &[u8], value: &[u8]) -> Result<(), WriteError> {
+        let what = "an extended attribute";
+        if self.version < VERSION_2 {
+            return Err(WriteError::NeedsVersion { what, version: VERSION_2 });
+        }
+        let length = name.len();
+        let name_length = u8::try_from(length).map_err(|_| WriteError::TooLong { what, length })?;
+        if value.len() > MAX_VALUE {
+            return Err(WriteError::TooLong { what, length: value.len() });
+        }
+        let open = self.inode.as_mut().filter(|open| open.count == 0 && open.pending.is_none() && length > 0);
+        let open = open.ok_or(WriteError::Misplaced(what))?;
+        let bytes = (size_of::<XattrHeader>() + length + value.len()) as u32;
+        open.xattrs = open.xattrs.checked_add(bytes).ok_or(WriteError::TooLong { what, length: value.len() })?;
+        self.chain.put_record(&XattrHeader { value: (value.len() as u32).into(), name: name_length })?;
+        self.chain.put(name)?;
+        self.chain.put(value)
     }
 
     /// A name in the directory that was begun last.
@@ -184,6 +239,25 @@ impl FilesystemWriter<'_, '_> {
         Ok(())
     }
 
+    /// Checksums of consecutive windows of the file that was begun last, from window `first` on: after its extents, in the order of
+    /// the windows. Version 1 has no place for them, and its content is not verified.
+    ///
+    /// # Errors
+    /// [`WriteError`].
+    pub fn sums(&mut self, first: u32, sums: &[u32]) -> Result<(), WriteError> {
+        if self.version < VERSION_2 || sums.is_empty() {
+            return Ok(());
+        }
+        self.flush()?;
+        let misplaced = WriteError::Misplaced("a checksum");
+        let open = self.inode.as_mut().filter(|open| open.kind == Kind::Regular).ok_or(misplaced)?;
+        let count = u32::try_from(sums.len()).map_err(|_| misplaced)?;
+        let bytes = count.checked_mul(4).and_then(|bytes| bytes.checked_add(size_of::<SumsHeader>() as u32));
+        open.sums = bytes.and_then(|bytes| open.sums.checked_add(bytes)).ok_or(misplaced)?;
+        self.chain.put_record(&SumsHeader { first: first.into(), count: count.into() })?;
+        self.chain.put_words(sums)
+    }
+
     /// The filesystem is complete.
     ///
     /// # Errors
@@ -192,8 +266,7 @@ impl FilesystemWriter<'_, '_> {
         self.close_inode()?;
         let inodes = U64::new(self.inodes);
         self.chain.patch(self.header + offset_of!(FilesystemHeader, inodes) as u64, inodes.as_bytes());
-        let length = U64::new(self.chain.length() - self.section - size_of::<SectionHeader>() as u64);
-        self.chain.patch(self.section + offset_of!(SectionHeader, length) as u64, length.as_bytes());
+        self.chain.end_section(self.section);
         Ok(())
     }
 
@@ -212,8 +285,11 @@ impl FilesystemWriter<'_, '_> {
     fn close_inode(&mut self) -> Result<(), WriteError> {
         self.flush()?;
         if let Some(open) = self.inode.take() {
-            let count = U32::new(open.count);
-            self.chain.patch(open.header + offset_of!(InodeHeader, count) as u64, count.as_bytes());
+            const COUNT: u64 = offset_of!(InodeHeader, count) as u64;
+            const _: () = assert!(offset_of!(InodeHeader, xattrs) as u64 == COUNT + 4);
+            const _: () = assert!(offset_of!(InodeHeader, sums) as u64 == COUNT + 8);
+            let counts = [open.count, open.xattrs, open.sums].map(U32::new);
+            self.chain.patch(open.header + COUNT, counts.as_bytes());
         }
         Ok(())
     }

@@ -171,8 +171,8 @@ impl Loader {
                 loose.content.quarantine();
                 loose.fault = Some(Fault::Extent(fault));
             }
-            // Content without an inode does not come out of a handover.
-            (_, None) | (Item::Filesystem(_), _) => {}
+            // Content without an inode does not come out of a handover; what else does is not for a tmpfs.
+            _ => {}
         }
     }
 

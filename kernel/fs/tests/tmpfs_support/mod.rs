@@ -8,7 +8,7 @@ use frames::arena::{Arena, BASE};
 use frames::{Memory, Page, Pfn, PfnRange, Zones};
 use fs::filesystem::{FileSystem, Ino, NewNode, Time};
 use fs::tmpfs::{Environment, Options, Restored, Tmpfs};
-use handover::{About, Handover, HandoverError, PhysMap, PhysRead, Sealed, Writer};
+use handover::{About, Caches, Handover, HandoverError, PhysMap, PhysRead, Sealed, Writer};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -80,7 +80,7 @@ impl Machine {
     }
 
     pub fn save(&self) -> Sealed {
-        let about = About { generation: self.generation, build: b"test" };
+        let about = About { generation: self.generation, build: b"test", version: handover::VERSION };
         let mut allocate = || self.arena.memory().allocate(Zones::Preservable);
         let mut writer = Writer::new(&about, &mut allocate).unwrap();
         self.tmpfs.save(b"/tmp", &mut writer).unwrap();
@@ -96,7 +96,7 @@ impl Machine {
     pub fn kexec(self) -> (Self, Vec<fs::tmpfs::Casualty>) {
         let sealed = self.save();
         let early = self.early(&sealed);
-        let handover = Handover::open(sealed.root(), &early).unwrap();
+        let handover = Handover::open(sealed.root(), &early, Caches::Keep).unwrap();
         assert_eq!(handover.generation(), self.generation);
         // The next kernel finds the blob where it was told to keep it.
         self.boot(sealed, None, handover).unwrap()

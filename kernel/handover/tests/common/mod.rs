@@ -6,7 +6,7 @@ use crc::{CRC_32_ISCSI, Crc};
 use frames::arena::{Arena, BASE};
 use frames::{FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zones};
 use handover::{
-    About, Extent, Filesystem, Handover, HandoverError, Inode, Item, Kind, PhysMap, PhysRead, Time, Writer,
+    About, Caches, Extent, Filesystem, Handover, HandoverError, Inode, Item, Kind, PhysMap, PhysRead, Time, Writer,
 };
 use std::collections::BTreeMap;
 
@@ -45,9 +45,15 @@ impl PhysMap for Machine {
 impl Machine {
     /// What `fill` writes, as the next kernel finds it.
     pub fn write(fill: impl FnOnce(&mut Writer<'_>)) -> Self {
+        Self::write_version(handover::VERSION, fill)
+    }
+
+    /// The same, in another version of the format.
+    pub fn write_version(version: u32, fill: impl FnOnce(&mut Writer<'_>)) -> Self {
         let arena = Arena::with_scratch(FRAMES as usize, 16);
         let mut allocate = || arena.memory().allocate(Zones::Preservable);
-        let mut writer = Writer::new(&About { generation: 3, build: b"holdover 0.1 test" }, &mut allocate).unwrap();
+        let about = About { generation: 3, build: b"holdover 0.1 test", version };
+        let mut writer = Writer::new(&about, &mut allocate).unwrap();
         fill(&mut writer);
         let sealed = writer.finish();
         let chain: Vec<Pfn> = sealed.frames().iter().map(|frame| frame.pfn()).collect();
@@ -124,7 +130,7 @@ impl Machine {
     }
 
     pub fn open(&self) -> Result<Handover, HandoverError> {
-        Handover::open(self.root, self)
+        Handover::open(self.root, self, Caches::Keep)
     }
 }
 
@@ -186,6 +192,11 @@ pub fn put(fs: &mut handover::FilesystemWriter<'_, '_>, item: &Item<'_>) {
         Item::Entry { ino, name } => fs.entry(ino, name).unwrap(),
         Item::Target(target) => fs.target(target).unwrap(),
         Item::Extent(extent) => fs.extent(extent).unwrap(),
-        Item::Filesystem(_) | Item::Rejected(..) => unreachable!("not within a filesystem"),
+        Item::Xattr { name, value } => fs.xattr(name, value).unwrap(),
+        Item::Sums { first, sums } => {
+            let sums: Vec<u32> = sums.iter().map(|sum| sum.get()).collect();
+            fs.sums(first, &sums).unwrap();
+        }
+        _ => unreachable!("not within a filesystem"),
     }
 }
