@@ -65,6 +65,14 @@ impl Arena {
         (arena, run)
     }
 
+    /// A machine with `frames` frames, the first `scratch` of them the scratch area, that was just entered by a kexec which nobody saw:
+    /// all frames are free but those of `set_aside` (sorted, disjoint), which hold what `fill` writes to them.
+    pub fn found(frames: usize, scratch: usize, set_aside: &[PfnRange], fill: impl Fn(Pfn, &mut Page)) -> Self {
+        let shape = Shape { frames, scratch, annex: 0 };
+        let fill = |slot: u32, page: &mut Page| fill(BASE.offset(u64::from(slot)), page);
+        Self { shape, memory: install(shape, over(shape), set_aside, fill) }
+    }
+
     fn of_shape(shape: Shape) -> Self {
         Self { shape, memory: install(shape, over(shape), &[], |_, _| ()) }
     }
