@@ -179,7 +179,6 @@ pub fn bulk(top: &Path, bytes: u64, files: u32) -> Result<()> {
     Ok(())
 }
 
-/// Files whose block maps reach every level of indirection with 1 KiB blocks (12 direct, 256
 /// One file of `bytes` bytes, no two pages of which are alike.
 pub fn large(top: &Path, bytes: u64) -> Result<()> {
     make_dir(top)?;
@@ -195,6 +194,7 @@ pub fn large(top: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Files whose block maps reach every level of indirection with 1 KiB blocks (12 direct, 256
 /// single, 65,536 double), and one of more than 4 GiB; nearly all of it holes.
 pub fn far(top: &Path) -> Result<()> {
     let mut tree = Filler::new(top, 3)?;
