@@ -56,6 +56,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     let guarded = arch::init(boot_info);
     uart::init();
     let parcel = parcel(boot_info);
+    kexec::way_back::open(&parcel, &boot_info.memory_regions);
     let command_line = read_command_line(&parcel);
     let clock = time::init(start);
 

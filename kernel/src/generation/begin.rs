@@ -13,11 +13,22 @@ use protocol::event;
 use super::Generation;
 use crate::arch::tsc;
 use crate::console;
+use crate::kexec::way_back;
 use crate::system::TMP;
 
 /// Reads the handover that `parcel` names, before memory is handed out. A handover that cannot be used, or lies in more than
-/// `most` ranges, means an ordinary boot; the log says why.
+/// `most` ranges, means an ordinary boot; the log says why, and there is no way back.
 pub fn open(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handover> {
+    let handover = read(parcel, map, most);
+    match &handover {
+        // Its frames are kept with those of the handover.
+        Some(handover) => way_back::close_unless(handover.reserved()),
+        None => way_back::close(),
+    }
+    handover
+}
+
+fn read(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handover> {
     if !parcel.notice.is_empty() {
         error!(target: "kho", "{}", parcel.notice.escape_ascii());
     }
@@ -72,6 +83,7 @@ impl Generation {
             Ok(restored) => restored,
             Err(reason) => {
                 error!(target: "kho", "handover not taken: {reason}");
+                way_back::close();
                 handover.abandon(memory);
                 return None;
             }
@@ -97,6 +109,7 @@ impl Generation {
 
     /// The kernel stands: what was handed over is its own from here on, and what was only kept for the kernel before is free.
     pub fn up(&self, memory: &'static Memory) {
+        way_back::close();
         console::event(event::UP, |up| up.field("generation", self.number));
         let handover = self.handover.lock().take();
         if let Some(handover) = handover {

@@ -73,6 +73,11 @@ impl Loaded {
         }
     }
 
+    fn frames(&self) -> u64 {
+        let image = self.image.as_ref().map_or(0, Image::frames);
+        (image + self.back.image().map_or(0, Image::frames)) as u64
+    }
+
     /// The build that runs next.
     pub(super) fn build(&self) -> &BuildName {
         &self.about.build
@@ -146,6 +151,11 @@ fn ahead(system: &System) -> Ahead {
 }
 
 impl Generation {
+    /// Frames that what runs next takes up, and what it takes to come back.
+    pub fn loaded_frames(&self) -> u64 {
+        self.loaded.lock().as_ref().map_or(0, Loaded::frames)
+    }
+
     /// What runs next, taken out.
     pub(super) fn take_loaded(&self) -> Option<Loaded> {
         self.loaded.lock().take()

@@ -50,6 +50,16 @@ impl Back {
     }
 }
 
+impl Back {
+    /// The copy, if there is one.
+    pub fn image(&self) -> Option<&Image> {
+        match self {
+            Back::Copy(image) => Some(image),
+            Back::InPlace | Back::Unknown | Back::OutOfMemory => None,
+        }
+    }
+}
+
 impl fmt::Display for Back {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

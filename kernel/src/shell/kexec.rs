@@ -27,7 +27,7 @@ pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         [b"load"] => load(session, None),
         [b"load", path] => load(session, Some(path)),
         [path] => exec(session, Some(path)),
-        [_, extra, ..] => Err(UsageError::Extra(extra.to_vec()).into()),
+        [b"load", _, extra, ..] | [_, extra, ..] => Err(UsageError::Extra(extra.to_vec()).into()),
     }
 }
 
