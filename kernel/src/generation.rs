@@ -9,7 +9,7 @@ use core::time::Duration;
 
 use bootproto::Parcel;
 use frames::{FRAME_SIZE, PfnRange, PhysAddr, Zones};
-use fs::tmpfs::{Casualty, Environment, Options, Tmpfs};
+use fs::tmpfs::{Casualty, Census, Environment, Restored, Tmpfs};
 use handover::{About, Caches, Handover, PhysMap, Summary, WriteError, Writer};
 use log::{error, info, warn};
 use protocol::event;
@@ -17,7 +17,7 @@ use protocol::event;
 use crate::arch::tsc;
 use crate::kexec::{self, Image, LoadError, PrepareError, Target};
 use crate::machine::BUILD;
-use crate::system::{System, TMP};
+use crate::system::System;
 use crate::{console, time};
 
 /// Reads the handover that `parcel` names, before memory is handed out. A handover that cannot be used, or lies in more than
@@ -47,6 +47,9 @@ pub fn preserved(handover: &Handover) -> Vec<PfnRange> {
     ranges
 }
 
+/// Filesystems in memory, with their mount points.
+pub type Mounts = Vec<(Vec<u8>, Tmpfs)>;
+
 /// A kernel in the line of kernels.
 #[derive(Debug)]
 pub struct Generation {
@@ -54,15 +57,16 @@ pub struct Generation {
     pub number: u32,
     previous_build: String,
     handed_over: Option<Summary>,
-    casualties: Vec<Casualty>,
+    /// What did not survive, with the mount point that it was below.
+    casualties: Vec<(Vec<u8>, Casualty)>,
     /// Ticks from the beginning of the kexec to a tree in which files can be opened; 0 on a first boot.
     downtime: u64,
     spoil: AtomicBool,
 }
 
 impl Generation {
-    /// Takes over what was handed over: builds the tmpfs, claims no page.
-    pub fn begin(parcel: &Parcel<'_>, handover: Option<Handover>, environment: &Environment) -> (Self, Tmpfs) {
+    /// Takes over what was handed over: builds the filesystems in memory, and says where they were mounted; claims no page.
+    pub fn begin(parcel: &Parcel<'_>, handover: Option<Handover>, environment: &Environment) -> (Self, Mounts) {
         let mut generation = Self {
             number: parcel.generation,
             previous_build: String::from_utf8_lossy(parcel.previous_build).into_owned(),
@@ -71,15 +75,14 @@ impl Generation {
             downtime: 0,
             spoil: AtomicBool::new(false),
         };
-        let restored = handover.and_then(|handover| generation.restore(handover, environment));
-        let tmpfs = restored.unwrap_or_else(|| Tmpfs::new(environment.clone(), Options::default()));
+        let mounts = handover.and_then(|handover| generation.restore(handover, environment)).unwrap_or_default();
         if parcel.exec_tsc != 0 {
             generation.downtime = tsc::now().saturating_sub(parcel.exec_tsc);
         }
-        (generation, tmpfs)
+        (generation, mounts)
     }
 
-    fn restore(&mut self, handover: Handover, environment: &Environment) -> Option<Tmpfs> {
+    fn restore(&mut self, handover: Handover, environment: &Environment) -> Option<Mounts> {
         let memory = environment.cache.memory();
         let restored = match Tmpfs::restore(&handover, memory, environment) {
             Ok(restored) => restored,
@@ -99,14 +102,16 @@ impl Generation {
             summary.bytes
         );
         self.handed_over = Some(summary);
-        let tmp = restored.into_iter().find(|filesystem| filesystem.label == TMP);
         handover.release(memory);
-        let tmp = tmp?;
-        for casualty in &tmp.casualties {
-            error!(target: "kho", "{casualty}");
+        let mut mounts = Mounts::new();
+        for Restored { label, tmpfs, casualties, .. } in restored {
+            for casualty in &casualties {
+                error!(target: "kho", "{}: {casualty}", label.escape_ascii());
+            }
+            self.casualties.extend(casualties.into_iter().map(|casualty| (label.clone(), casualty)));
+            mounts.push((label, tmpfs));
         }
-        self.casualties = tmp.casualties;
-        Some(tmp.tmpfs)
+        Some(mounts)
     }
 
     /// From the beginning of the kexec until files could be opened again.
@@ -123,7 +128,8 @@ impl Generation {
     pub fn report(&self, system: &System, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "generation {}", self.number)?;
         writeln!(out, "build {BUILD}")?;
-        let census = system.tmpfs().census();
+        let kept = system.tmpfs().into_iter().filter(|(_, tmpfs)| tmpfs.options().handover);
+        let census: Census = kept.map(|(_, tmpfs)| tmpfs.census()).sum();
         writeln!(out, "preserved now: {} inodes, {} extents, {} frames", census.inodes, census.extents, census.frames)?;
         if self.number == 0 {
             return Ok(());
@@ -139,8 +145,8 @@ impl Generation {
                 )?;
                 writeln!(out, "claimed or freed since: {claimed} frames, {} left", census.unclaimed)?;
                 writeln!(out, "casualties: {}", self.casualties.len())?;
-                for casualty in &self.casualties {
-                    writeln!(out, "  {casualty}")?;
+                for (point, casualty) in &self.casualties {
+                    writeln!(out, "  {}: {casualty}", point.escape_ascii())?;
                 }
             }
             None => writeln!(out, "handed over: nothing")?,
@@ -229,8 +235,8 @@ fn hand_over(system: &System) -> Result<(PhysAddr, Vec<frames::Frame>), KexecErr
     let about = About { generation: system.generation.number, build: BUILD.as_bytes(), version: handover::VERSION };
     let mut allocate = || system.cache.allocate(Zones::Preservable).ok();
     let mut writer = Writer::new(&about, &mut allocate).map_err(KexecError::Handover)?;
-    if system.vfs.mounts().iter().any(|mount| mount.path == TMP) {
-        system.tmpfs().save(TMP, &mut writer).map_err(KexecError::Handover)?;
+    for (point, tmpfs) in system.tmpfs().iter().filter(|(_, tmpfs)| tmpfs.options().handover) {
+        tmpfs.save(point, &mut writer).map_err(KexecError::Handover)?;
     }
     let sealed = writer.finish();
     let root = sealed.root();

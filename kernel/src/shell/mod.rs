@@ -1,7 +1,7 @@
 //! The shell on the serial line: reads lines, runs their commands one after the other, says how each ended.
 //!
-//! One room for each family of commands ([`list`], [`content`], [`names`], [`sums`], [`space`], [`memory`], [`machine`]),
-//! which [`commands`] lists in one table. A command gets a [`Session`]: the system, the working directory and a place for its
+//! One room for each family of commands ([`list`], [`content`], [`names`], [`xattrs`], [`sums`], [`space`], [`memory`],
+//! [`machine`]), which [`commands`] lists in one table. A command gets a [`Session`]: the system, the working directory and a place for its
 //! output; it answers with a [`Failure`] or nothing. Whatever a command meets, the shell goes on with the next one.
 //!
 //! The language itself, line editing and the reading of options are in crate `prompt`, where the host can test them.
@@ -22,6 +22,7 @@ mod space;
 pub mod sums;
 mod terminal;
 pub mod walk;
+mod xattrs;
 
 pub use failure::{Failure, Outcome};
 pub use output::Output;
