@@ -13,6 +13,7 @@ mod commands;
 mod counters;
 mod donation;
 mod faults;
+mod generations;
 mod guest;
 mod host;
 mod image;
