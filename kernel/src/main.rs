@@ -16,6 +16,7 @@ mod generation;
 mod kexec;
 mod machine;
 mod memory;
+mod note;
 mod panic;
 mod power;
 mod random;
@@ -55,6 +56,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     let guarded = arch::init(boot_info);
     uart::init();
     let parcel = parcel(boot_info);
+    kexec::way_back::open(&parcel, &boot_info.memory_regions);
     let command_line = read_command_line(&parcel);
     let clock = time::init(start);
 
@@ -64,6 +66,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         boot.field("generation", parcel.generation).field("build", machine::BUILD)
     });
 
+    fault::early(command_line.panic_at);
     if let Err(reason) = guarded {
         warn!(target: "boot", "no guard page under a trap stack: {reason}");
     }
@@ -116,6 +119,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         disks,
     };
     let system = System::start(machine, sources, command_line.policy, handover);
+    fault::late(command_line.panic_at);
+    system.generation.up(memory);
     shell::run(&system)
 }
 

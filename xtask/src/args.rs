@@ -201,6 +201,8 @@ pub struct Run {
 pub enum Story {
     /// The host squeezes a busy guest by its balloon, and releases it; leaves a picture of the timeline
     Balloon,
+    /// A busy guest goes on in another build of the kernel; leaves a picture with the gap in it
+    Kexec,
 }
 
 /// Flags of `demo`.
@@ -227,8 +229,11 @@ pub struct Test {
     /// Soak a guest in random operations instead; the seed that is printed repeats them
     #[arg(long, conflicts_with_all = ["filter", "list"])]
     pub soak: bool,
-    /// Seed of the soak [default: from the clock]
-    #[arg(long, value_name = "N", requires = "soak")]
+    /// Take a guest through so many kexecs instead, with a tree that changes in between
+    #[arg(long, value_name = "N", conflicts_with_all = ["soak", "faults", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub generations: Option<u32>,
+    /// Seed of the soak, or of the generations [default: from the clock]
+    #[arg(long, value_name = "N", conflicts_with_all = ["faults", "filter", "list"])]
     pub seed: Option<u64>,
     /// How long to soak
     #[arg(long, value_name = "M", requires = "soak", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1440))]

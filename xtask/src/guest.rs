@@ -132,6 +132,10 @@ impl Guest {
                 Ok(Line::Log(_)) | Err(_) => listener.log(&self.last_line),
                 Ok(Line::Event(event)) => {
                     listener.event(event);
+                    if event.name() == event::FALLBACK {
+                        // No end: the kernel before comes back. It belongs with what the log says of that.
+                        listener.log(&self.last_line);
+                    }
                     if let Some(met) = met(event) {
                         return Ok(met);
                     }
@@ -328,6 +332,21 @@ mod tests {
     fn silence_ends_in_a_time_out() {
         let script = format!("{PROMPT} exec sleep 60");
         assert!(matches!(ending(&script), Ending::TimedOut { .. }));
+    }
+
+    #[test]
+    fn a_kernel_that_comes_back_is_no_end() {
+        let script = r#"echo @prompt tsc=1; read a; echo @kexec tsc=5; echo @boot generation=1
+            echo '@fallback message="broken" location=src/x.rs:1:2'; echo @trace pc=0xff
+            echo @boot generation=2; echo @up generation=2; echo '!kexec: it failed'
+            echo @done status=1; echo @prompt tsc=9; read b; echo @end reason=poweroff; exit 33"#;
+        let mut guest = boot(script).0.unwrap_or_else(|ending| panic!("{ending}"));
+        let (limit, mut said) = (Limit::new(Duration::from_secs(20)), Record::default());
+        let kexec = guest.command("kexec", &mut said, limit).unwrap();
+        assert_eq!(kexec, Done { failed: true, kexec_tsc: Some(5), prompt_tsc: 9 });
+        assert_eq!(said.log, [r#"@fallback message="broken" location=src/x.rs:1:2"#]);
+        assert_eq!(said.errors, ["kexec: it failed"]);
+        assert_eq!(guest.power_off(&mut said, limit), Ending::Clean);
     }
 
     #[test]

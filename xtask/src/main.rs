@@ -9,10 +9,14 @@
 mod args;
 mod bench;
 mod build;
+mod chart;
 mod commands;
 mod counters;
+mod crossing;
+mod crossing_picture;
 mod donation;
 mod faults;
+mod generations;
 mod guest;
 mod host;
 mod image;

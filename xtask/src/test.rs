@@ -13,6 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Profile, Test};
 use crate::faults;
+use crate::generations;
 use crate::host::Install;
 use crate::outcome::Exit;
 use crate::places::Places;
@@ -58,6 +59,22 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
         let workshop = Workshop::open(places, install, args.profile.or(Profile::Dev))?;
         let tally = match soak::soak(&workshop, args.seed, args.minutes)? {
             Ok(()) => Tally { passed: 1, failed: 0 },
+            Err(problem) => {
+                println!("FAIL  {problem}");
+                Tally { passed: 0, failed: 1 }
+            }
+        };
+        return Ok(tally.close());
+    }
+    if let Some(count) = args.generations {
+        let workshop = Workshop::open(places, install, args.profile.or(Profile::Release))?;
+        let seed = args.seed.map_or_else(soak::seed_from_clock, Ok)?;
+        println!("generations: seed {seed}, {count} kexecs");
+        let tally = match generations::live(&workshop, "generations", seed, count)? {
+            Ok(figures) => {
+                print!("{figures}");
+                Tally { passed: 1, failed: 0 }
+            }
             Err(problem) => {
                 println!("FAIL  {problem}");
                 Tally { passed: 0, failed: 1 }

@@ -57,6 +57,11 @@ impl<'a> ChainWriter<'a> {
         Ok(address)
     }
 
+    /// Where the first frame lies.
+    pub(crate) fn root(&self) -> PhysAddr {
+        self.root
+    }
+
     /// Bytes written so far, which is where the next one goes.
     pub(crate) fn length(&self) -> u64 {
         self.length
@@ -217,7 +222,17 @@ impl<'a> ChainReader<'a> {
         Ok(())
     }
 
+    /// A structure. Most lie in one frame, and are read there: there may be very many.
+    #[inline]
     pub(crate) fn record<T: FromBytes + IntoBytes>(&mut self) -> Result<T, HandoverError> {
+        let bytes = size_of::<T>() as u64;
+        if bytes <= self.left()
+            && let Some(Ok((record, _))) = self.page.get(self.offset..).map(T::read_from_prefix)
+        {
+            self.offset += size_of::<T>();
+            self.position += bytes;
+            return Ok(record);
+        }
         let mut record = T::new_zeroed();
         self.read(record.as_mut_bytes())?;
         Ok(record)

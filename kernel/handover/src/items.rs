@@ -392,12 +392,12 @@ impl<'a> Items<'a> {
             Some(ExtentFault::OutOfOrder)
         } else if extent.end() > end {
             Some(ExtentFault::BeyondEnd)
+        } else if self.allowed.covers(extent.frames()) && self.used.insert(extent.frames()) {
+            None
         } else if self.used.overlaps(extent.frames()) {
             Some(ExtentFault::InUse)
-        } else if !self.allowed.covers(extent.frames()) || !self.used.insert(extent.frames()) {
-            Some(ExtentFault::NotPreservable)
         } else {
-            None
+            Some(ExtentFault::NotPreservable)
         };
         if let Some(fault) = fault {
             return Ok(Step::Rejected(extent, fault));

@@ -115,6 +115,14 @@ pub fn quiesce() {
     write(LOCAL_APIC + LOCAL_SPURIOUS, u32::from(VECTOR_SPURIOUS));
 }
 
+/// As [`quiesce`], for a kernel that may have failed in the middle of handling interrupts: those in service would keep the next
+/// kernel's from coming.
+pub fn quiesce_in_emergency() {
+    const PRIORITIES: usize = 16;
+    (0..PRIORITIES).for_each(|_| end_of_interrupt());
+    quiesce();
+}
+
 fn silence_legacy_controllers() {
     for port in [0x21, 0xa1] {
         // SAFETY: these are the interrupt mask registers of the two 8259s; all ones masks every line. Without 8259s

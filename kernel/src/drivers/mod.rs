@@ -6,5 +6,6 @@ pub mod ivshmem;
 pub mod msix;
 pub mod pci;
 pub mod rtc;
+pub mod stop;
 pub mod uart;
 pub mod virtio;

@@ -9,6 +9,8 @@
 //!    the moves; all that can fail has failed by its end, and dropping its result undoes it.
 //! 3. [`prepare::Prepared::jump`] does not return.
 //!
+//! A second such jump, prepared in advance and kept by the next kernel, is the way back to this one ([`way_back`]).
+//!
 //! The top pages of the scratch area ([`prepare::TAIL_LEN`]) receive what the boot stage reads. It copies all of that before it
 //! writes there, so nothing handed over needs room outside the scratch area or below 4 GiB, however fragmented memory is.
 
@@ -16,6 +18,7 @@ mod image;
 mod jump;
 mod moves;
 mod prepare;
+pub mod way_back;
 
-pub use image::{Image, LoadError};
-pub use prepare::{Machine, PrepareError, Target, prepare};
+pub use image::{Found, Image, LoadError};
+pub use prepare::{Machine, PrepareError, Prepared, Target, prepare};

@@ -74,7 +74,7 @@ fn free(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
 
 /// Where every frame is.
 struct Account {
-    rows: [(&'static str, u64); 13],
+    rows: [(&'static str, u64); 14],
     /// All frames of the machine's memory map.
     total: u64,
     /// Free frames, and those that are caches now.
@@ -94,7 +94,8 @@ impl Account {
         let (census, heap) = (machine.census, machine.heap());
         let (pages, stats) = (system.cache.stats().pages(), system.memory.stats());
         let tmpfs_frames = tmpfs.frames.saturating_sub(tmpfs.unclaimed);
-        let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames;
+        let next = system.generation.loaded_frames();
+        let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames + next;
         let rows = [
             ("kernel image and stack", census.boot),
             ("records of frames", census.records),
@@ -106,6 +107,7 @@ impl Account {
             ("tmpfs", tmpfs_frames),
             ("donated to cleancache", donated),
             ("given to the host", away),
+            ("next kernel, way back", next),
             ("drivers and tables", stats.owned().saturating_sub(known)),
             ("handed over or set aside", stats.set_aside),
             ("free", stats.free_scratch + stats.free_normal),

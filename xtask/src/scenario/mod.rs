@@ -65,6 +65,8 @@ pub struct Scenario {
     pub backtrace: Vec<String>,
     /// A document of the repository whose session, typed as it stands there, must go as it says.
     pub transcript: Option<String>,
+    /// So many kexecs in a row, with a tree that changes in between, and nothing else.
+    pub generations: Option<u32>,
     /// What is typed.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
@@ -185,6 +187,9 @@ impl Scenario {
     fn parse(name: &str, text: &str) -> Result<Scenario> {
         let mut scenario: Scenario = toml::from_str(text)?;
         scenario.name = name.to_owned();
+        if scenario.generations.is_some() && !scenario.steps.is_empty() {
+            bail!("a scenario of generations has no steps");
+        }
         let mut labels = Vec::new();
         for step in &scenario.steps {
             if let Some(wanted) = &step.same_as
@@ -232,6 +237,7 @@ mod tests {
             "about = 'x'\nmemroy = '1M'",
             "about = 'x'\nmemory = '1Q'",
             "about = 'x'\n[[step]]\nrun = 'ls'\noutptu = []",
+            "about = 'x'\ngenerations = 3\n[[step]]\nrun = 'ls'",
             "about = 'x'\n[[step]]\nrun = 'ls'\nsame-as = 'nothing'",
             "about = 'x'\n[[step]]\nrun = 'ls'\nhost = [{ after-lines = 3 }]",
         ] {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::generations;
 use crate::guest::{Done, Guest, Limit, Listener, Record};
 use crate::machine::Machine;
 use crate::outcome::Ending;
@@ -16,11 +17,17 @@ use crate::scenario::{Scenario, Step, transcript};
 use crate::session::Session;
 use crate::workshop::Workshop;
 
+/// What generations of a scenario do follows from this.
+const SEED: u64 = 1;
+
 /// Plays it.
 ///
 /// # Errors
 /// What the host could not do.
 pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), String>> {
+    if let Some(count) = scenario.generations {
+        return Ok(generations::live(workshop, &scenario.name, SEED, count)?.map(drop));
+    }
     let work = workshop.places.work_dir(&scenario.name)?;
     let prepared = scenario.disk.prepare(workshop, &work)?;
     let machine = Machine {

@@ -4,7 +4,7 @@
 //! length. After each operation every pool must have all of its frames, and from time to time the machine must. Whatever
 //! is read is compared with a [`model`] on the host. The first thing that is wrong ends it.
 
-mod model;
+pub mod model;
 
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -51,10 +51,7 @@ const COUNTS: u32 = 5;
 
 /// Soaks a guest for so long. `Ok(Err(_))` is what was found to be wrong.
 pub fn soak(workshop: &Workshop, seed: Option<u64>, minutes: u32) -> Result<Result<(), String>> {
-    let seed = match seed {
-        Some(seed) => seed,
-        None => SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs(),
-    };
+    let seed = seed.map_or_else(seed_from_clock, Ok)?;
     println!("soak: seed {seed}, {minutes} minutes");
     let work = workshop.places.work_dir("soak")?;
     let (top, image) = (work.join("tree"), work.join("disk.img"));
@@ -87,6 +84,11 @@ pub fn soak(workshop: &Workshop, seed: Option<u64>, minutes: u32) -> Result<Resu
             other => Ok(Err(report(workshop, seed, soak.steps, &log, &Wrong::Ending(other)))),
         },
     }
+}
+
+/// A seed that nobody chose.
+pub fn seed_from_clock() -> Result<u64> {
+    Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs())
 }
 
 /// What was found to be wrong.

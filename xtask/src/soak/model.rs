@@ -102,6 +102,19 @@ impl Tmp {
         self.files.keys().nth(at).cloned()
     }
 
+    /// The files below a directory.
+    pub fn below(&self, directory: &str) -> Vec<String> {
+        let below = |path: &&String| path.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'));
+        self.files.keys().filter(below).cloned().collect()
+    }
+
+    /// A file that is there has another name, whatever had that.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if let Some(bytes) = self.files.remove(from) {
+            self.set(to, bytes);
+        }
+    }
+
     /// Bytes in all files.
     pub fn len(&self) -> usize {
         self.files.values().map(Vec::len).sum()
@@ -169,7 +182,9 @@ mod tests {
         tmp.truncate("/tmp/f00", 5);
         assert_eq!(tmp.sum("/tmp/f00"), [format!("{}  /tmp/f00", tree::sum_of(b"abc\0\0"))]);
         assert_eq!((tmp.len(), tmp.sums()), (5, tmp.sum("/tmp/f00")));
-        tmp.remove("/tmp/f00");
+        assert_eq!((tmp.below("/tmp"), tmp.below("/tmp/f0").len()), (vec!["/tmp/f00".to_owned()], 0));
+        tmp.rename("/tmp/f00", "/tmp/f01");
+        tmp.remove("/tmp/f01");
         assert!(tmp.sums().is_empty());
     }
 }

@@ -15,7 +15,7 @@ use core::ptr::NonNull;
 use frames::{FRAME_SIZE, Memory, Pfn, PfnRange, PhysAddr};
 use log::{debug, warn};
 use virtio_drivers::transport::mmio::{MmioError, MmioTransport, MmioVersion, VirtIOHeader};
-use virtio_drivers::transport::pci::bus::{Command, DeviceFunction};
+use virtio_drivers::transport::pci::bus::{BarInfo, Command, DeviceFunction};
 use virtio_drivers::transport::pci::{PciTransport, VirtioPciError, virtio_device_type};
 use virtio_drivers::transport::{DeviceType, DeviceTypeError, SomeTransport, Transport};
 
@@ -24,6 +24,7 @@ use self::interrupt::Interrupt;
 use crate::arch::paging::{self, PagingError};
 use crate::cmdline::MmioSlot;
 use crate::drivers::pci::{self, Bus};
+use crate::drivers::stop::{self, Status};
 
 /// Where a device was found.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +68,8 @@ pub enum ProbeError {
     Mmio(MmioError),
     /// The slot speaks the interface from before virtio 1.0.
     Legacy,
+    /// It could not be stopped when that is needed: there are too many, or it does not say where its status is.
+    Unstoppable,
     /// The slot's addresses lie outside the range that machines keep for devices.
     BadSlot(MmioSlot),
 }
@@ -79,6 +82,7 @@ impl fmt::Display for ProbeError {
             Self::Unmappable(error) => write!(f, "its registers cannot be mapped: {error}"),
             Self::Mmio(error) => error.fmt(f),
             Self::Legacy => f.write_str("legacy interface; QEMU wants -global virtio-mmio.force-legacy=false"),
+            Self::Unstoppable => f.write_str("there is no way to stop it in an emergency"),
             Self::BadSlot(slot) => write!(f, "no device can have {} bytes at {:#x}", slot.size, slot.address),
         }
     }
@@ -150,6 +154,10 @@ fn probe_pci(
             map_registers(memory, address, size).map_err(ProbeError::Unmappable)?;
         }
     }
+    let status = status_register(root, function, &bars).ok_or(ProbeError::Unstoppable)?;
+    if !stop::note(Status::Byte(status)) {
+        return Err(ProbeError::Unstoppable);
+    }
     // Disks are polled, so their interrupt pin stays quiet.
     let quiet = Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
     root.set_command(function, quiet);
@@ -165,6 +173,24 @@ fn probe_pci(
     Ok((transport, interrupt))
 }
 
+/// Where a function's status register is: in the common configuration, to which the first capability of that kind leads
+/// (virtio 1.2, 4.1.4).
+fn status_register(root: &pci::Root, function: DeviceFunction, bars: &[Option<BarInfo>; 6]) -> Option<u64> {
+    const VENDOR: u8 = 9;
+    const COMMON: u8 = 1;
+    const BAR: u8 = 4;
+    const OFFSET: u8 = 8;
+    const DEVICE_STATUS: u64 = 0x14;
+
+    let common = pci::capabilities(root, function)
+        .find(|capability| capability.id == VENDOR && capability.private_header.to_le_bytes()[1] == COMMON)?;
+    let word = |at: u8| Some(pci::read(function, common.offset.checked_add(at)?));
+    let [bar, ..] = word(BAR)?.to_le_bytes();
+    let offset = u64::from(word(OFFSET)?).checked_add(DEVICE_STATUS)?;
+    let (address, size) = bars.get(usize::from(bar))?.as_ref()?.memory_address_size()?;
+    (address != 0 && offset < size).then_some(address.checked_add(offset)?)
+}
+
 /// Makes sure that the window shows a device's registers, wherever firmware put them.
 fn map_registers(memory: &'static Memory, address: u64, size: u64) -> Result<(), PagingError> {
     let end = address.checked_add(size).ok_or(PagingError::BadAddress(address))?;
@@ -174,6 +200,8 @@ fn map_registers(memory: &'static Memory, address: u64, size: u64) -> Result<(),
 
 /// Where slots may lie: above the RAM that machines put below 4 GiB, and below the interrupt controllers.
 const SLOTS: PfnRange = PfnRange::new(Pfn::new(0xc_0000), Pfn::new(0xf_ec00));
+/// Where a slot has its status register (virtio 1.2, 4.2.2).
+const SLOT_STATUS: u64 = 0x70;
 /// Registers that every slot has, and the most configuration space that a device could want.
 const SLOT_SIZES: core::ops::RangeInclusive<u64> = 0x100..=0x1000;
 
@@ -193,6 +221,7 @@ fn probe_slot(slot: MmioSlot) -> Result<Option<SomeTransport<'static>>, ProbeErr
     // probed once, so nothing else refers to these registers.
     match unsafe { MmioTransport::new(header, slot.size as usize) } {
         Ok(transport) if transport.version() == MmioVersion::Legacy => Err(ProbeError::Legacy),
+        Ok(_) if !stop::note(Status::Word(slot.address + SLOT_STATUS)) => Err(ProbeError::Unstoppable),
         Ok(transport) => Ok(Some(SomeTransport::Mmio(transport))),
         Err(MmioError::InvalidDeviceID(DeviceTypeError::InvalidDeviceType(0))) => Ok(None),
         Err(error) => Err(ProbeError::Mmio(error)),
