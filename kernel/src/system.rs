@@ -2,6 +2,7 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 use cache::{Cleancache, PageCache};
@@ -30,8 +31,11 @@ use crate::time;
 
 /// Where the disk is mounted.
 pub const DISK: &[u8] = b"/disk";
-/// Where the filesystem in memory is mounted, which crosses a kexec.
+/// Where there is a filesystem in memory from the beginning, which crosses a kexec unless it was mounted otherwise.
 pub const TMP: &[u8] = b"/tmp";
+
+/// The names in the root directory, on which something can be mounted.
+const POINTS: [&[u8]; 3] = [b"disk", b"mnt", b"tmp"];
 
 /// The page cache, for the heap when it finds no frame.
 static RECLAIM: Once<Arc<PageCache>> = Once::new();
@@ -54,7 +58,8 @@ pub struct System {
     pub disk: Option<Arc<dyn BlockDevice>>,
     /// Which kernel this is in the line of kernels, and what it got from the one before.
     pub generation: Generation,
-    tmpfs: Lock<Arc<Tmpfs>>,
+    /// The filesystems in memory that are mounted, with their mount points.
+    tmpfs: Lock<Vec<(Vec<u8>, Arc<Tmpfs>)>>,
     /// Who lends memory to cleancache.
     pub donors: Arc<Donors>,
 }
@@ -83,10 +88,10 @@ impl System {
         let lenders = donors.clone();
         cache.on_shortage(Box::new(move |frames| lenders.relieve(frames)));
 
-        let (generation, tmpfs) = Generation::begin(&machine.parcel, handover, &environment(&cache));
-        let vfs = Vfs::new(&[b"disk", b"tmp"]);
-        let tmpfs = Arc::new(tmpfs);
-        say("tmpfs", TMP, vfs.mount(TMP, tmpfs.clone()));
+        let (generation, restored) = Generation::begin(&machine.parcel, handover, &environment(&cache));
+        // What another build handed over is mounted where it was, be there such a mount point in this one or not.
+        let names = restored.iter().filter_map(|(point, _)| point.strip_prefix(b"/"));
+        let vfs = Vfs::new(&POINTS.iter().copied().chain(names).collect::<Vec<_>>());
         let disk = machine.disk().map(|disk| disk.clone() as Arc<dyn BlockDevice>);
         let system = Self {
             memory,
@@ -95,10 +100,16 @@ impl System {
             vfs,
             disk,
             generation,
-            tmpfs: Lock::new(Rank::Mounts, tmpfs),
+            tmpfs: Lock::new(Rank::Mounts, Vec::new()),
             donors,
             machine,
         };
+        for (point, tmpfs) in restored {
+            say("tmpfs", &point, system.attach(&point, tmpfs));
+        }
+        if system.tmpfs_at(TMP).is_none() {
+            say("tmpfs", TMP, system.mount_tmpfs(TMP, Options::default()));
+        }
         match &system.disk {
             Some(disk) => say(disk.name(), DISK, system.mount(disk.name().as_bytes(), DISK)),
             None => info!(target: "fs", "no disk"),
@@ -106,24 +117,46 @@ impl System {
         system
     }
 
-    /// The filesystem at [`TMP`].
-    pub fn tmpfs(&self) -> Arc<Tmpfs> {
+    /// The filesystems in memory, by their mount points.
+    pub fn tmpfs(&self) -> Vec<(Vec<u8>, Arc<Tmpfs>)> {
         self.tmpfs.lock().clone()
     }
 
-    /// Mounts `tmpfs`, an empty one, or the disk of that name.
+    fn tmpfs_at(&self, point: &[u8]) -> Option<Arc<Tmpfs>> {
+        self.tmpfs.lock().iter().find(|(at, _)| at == point).map(|(_, tmpfs)| tmpfs.clone())
+    }
+
+    /// Mounts an empty filesystem in memory.
+    ///
+    /// # Errors
+    /// What the name space says of the mount point.
+    pub fn mount_tmpfs(&self, point: &[u8], options: Options) -> Result<()> {
+        self.attach(point, Tmpfs::new(environment(&self.cache), options))
+    }
+
+    fn attach(&self, point: &[u8], tmpfs: Tmpfs) -> Result<()> {
+        let tmpfs = Arc::new(tmpfs);
+        self.vfs.mount(point, tmpfs.clone())?;
+        self.tmpfs.lock().push((self.vfs.point_path(point)?, tmpfs));
+        Ok(())
+    }
+
+    /// Takes down what is mounted at `point`.
+    ///
+    /// # Errors
+    /// What the name space or the filesystem says; it is still mounted then.
+    pub fn unmount(&self, point: &[u8]) -> Result<()> {
+        let path = self.vfs.point_path(point)?;
+        self.vfs.unmount(point)?;
+        self.tmpfs.lock().retain(|(at, _)| *at != path);
+        Ok(())
+    }
+
+    /// Mounts the disk of that name.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
     pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
-        if source == b"tmpfs" {
-            let tmpfs = Arc::new(Tmpfs::new(environment(&self.cache), Options::default()));
-            self.vfs.mount(point, tmpfs.clone())?;
-            if point == TMP {
-                *self.tmpfs.lock() = tmpfs;
-            }
-            return Ok(());
-        }
         let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
         self.vfs.mount(point, Ext2::mount(disk.clone(), self.cache.clone())?)
     }

@@ -27,7 +27,8 @@ pub enum Error {
     NotEmpty,
     /// A name longer than 255 bytes, or a path longer than 4095.
     NameTooLong,
-    /// An empty name, `.` or `..` where a new name is needed, or one with `/` or NUL in it.
+    /// An empty name, `.` or `..` where a new name is needed, or one with `/` or NUL in it; of an attribute, an empty one or one
+    /// with NUL.
     InvalidName,
     /// More than 40 symbolic links on the way, or a directory moved into itself.
     Loop,
@@ -48,6 +49,13 @@ pub enum Error {
     TooManyLinks,
     /// The filesystem is mounted on, or used by something else.
     Busy,
+    /// The inode has no extended attribute of that name.
+    NoSuchAttribute,
+    /// The value is longer than an extended attribute's can be.
+    ValueTooLong {
+        /// The longest, in bytes.
+        limit: usize,
+    },
     /// The filesystem does not have this operation.
     Unsupported(&'static str),
     /// The disk holds no filesystem of the kind that was to be mounted.
@@ -98,6 +106,8 @@ impl fmt::Display for Error {
             Self::NoMemory => f.write_str("out of memory"),
             Self::FileTooLarge { limit } => write!(f, "file too large (the limit is {limit} bytes)"),
             Self::TooManyLinks => f.write_str("too many links"),
+            Self::NoSuchAttribute => f.write_str("no such attribute"),
+            Self::ValueTooLong { limit } => write!(f, "value too long (the limit is {limit} bytes)"),
             Self::Busy => f.write_str("busy"),
             Self::Unsupported(what) => write!(f, "not supported: {what}"),
             Self::WrongFormat { wanted, magic } => {

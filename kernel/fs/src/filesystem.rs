@@ -4,6 +4,7 @@
 //! links and mounts are the business of the name space (`vfs`), so `lookup` takes one name at a time.
 
 use crate::error::{Error, Result};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cache::ReadAhead;
@@ -98,6 +99,18 @@ pub struct SetAttr {
     pub mtime: Option<Time>,
 }
 
+/// What [`FileSystem::set_xattr`] does with an attribute that is, or is not, there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SetXattr {
+    /// Make it or change it.
+    #[default]
+    Either,
+    /// Make it; [`Error::Exists`] where there is one (`XATTR_CREATE`).
+    Create,
+    /// Change it; [`Error::NoSuchAttribute`] where there is none (`XATTR_REPLACE`).
+    Replace,
+}
+
 /// What `df` tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatFs {
@@ -127,6 +140,9 @@ pub trait OpenFile: Send + Sync {
     }
 }
 
+/// What a filesystem answers that has no extended attributes.
+const NO_XATTRS: Error = Error::Unsupported("extended attributes");
+
 /// A mounted filesystem. Operations that a filesystem does not have answer [`Error::ReadOnly`] or
 /// [`Error::Unsupported`], as the defaults here do.
 pub trait FileSystem: Send + Sync {
@@ -136,6 +152,10 @@ pub trait FileSystem: Send + Sync {
     fn source(&self) -> &str;
     /// Whether changes are refused.
     fn read_only(&self) -> bool;
+    /// The options that it is mounted with, for `mount`, apart from `ro` and `rw`: `size=16384k,handover=no`.
+    fn options(&self) -> String {
+        String::new()
+    }
     /// The root directory.
     fn root(&self) -> Ino;
     /// The inode that `name` leads to in `dir`; `.` and `..` never come here.
@@ -187,6 +207,22 @@ pub trait FileSystem: Send + Sync {
     /// Change attributes.
     fn set_attr(&self, _ino: Ino, _attr: &SetAttr) -> Result<()> {
         Err(Error::ReadOnly)
+    }
+    /// The value of the extended attribute `name` of `ino`.
+    fn xattr(&self, _ino: Ino, _name: &[u8]) -> Result<Vec<u8>> {
+        Err(NO_XATTRS)
+    }
+    /// The names of the extended attributes of `ino`.
+    fn xattr_names(&self, _ino: Ino) -> Result<Vec<Vec<u8>>> {
+        Err(NO_XATTRS)
+    }
+    /// Give `ino` the extended attribute `name`.
+    fn set_xattr(&self, _ino: Ino, _name: &[u8], _value: &[u8], _how: SetXattr) -> Result<()> {
+        Err(NO_XATTRS)
+    }
+    /// Take the extended attribute `name` from `ino`.
+    fn remove_xattr(&self, _ino: Ino, _name: &[u8]) -> Result<()> {
+        Err(NO_XATTRS)
     }
     /// Space used and free.
     fn stat_fs(&self) -> Result<StatFs>;

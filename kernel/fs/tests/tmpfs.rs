@@ -163,7 +163,7 @@ fn nothing_of_what_was_cut_off_comes_back() {
 #[test]
 fn the_limit_is_exact_and_what_is_held_ahead_gives_way() {
     let limit = 64;
-    let m = Machine::new(1024, Options { size: Some(limit * PAGE as u64) });
+    let m = Machine::new(1024, Options { size: Some(limit * PAGE as u64), ..Options::default() });
     let (one, two) = (m.file("one"), m.file("two"));
     let first = m.tmpfs.open(one).unwrap();
     // Held open and grown page by page, so that frames are held ahead.
@@ -186,7 +186,7 @@ fn the_limit_is_exact_and_what_is_held_ahead_gives_way() {
 
 #[test]
 fn memory_that_runs_out_is_no_space_too() {
-    let m = Machine::new(64, Options { size: Some(1 << 40) });
+    let m = Machine::new(64, Options { size: Some(1 << 40), ..Options::default() });
     let ino = m.file("f");
     let file = m.tmpfs.open(ino).unwrap();
     // The reserve is not a file's to take.
@@ -202,7 +202,7 @@ fn memory_that_runs_out_is_no_space_too() {
 
 #[test]
 fn names_are_not_free() {
-    let m = Machine::new(1024, Options { size: Some(64 * PAGE as u64) });
+    let m = Machine::new(1024, Options { size: Some(64 * PAGE as u64), ..Options::default() });
     let root = m.root();
     let mut made = 0;
     let error = loop {
@@ -224,7 +224,7 @@ fn names_are_not_free() {
             if m.tmpfs.unlink(root, format!("{at}").as_bytes()).is_ok() { continue } else { format!("link {at}") };
         m.tmpfs.unlink(root, name.as_bytes()).unwrap();
     }
-    let empty = Machine::new(1024, Options { size: Some(64 * PAGE as u64) });
+    let empty = Machine::new(1024, Options { size: Some(64 * PAGE as u64), ..Options::default() });
     assert_eq!(m.tmpfs.stat_fs(), empty.tmpfs.stat_fs());
 }
 
@@ -339,7 +339,7 @@ fn files_written_side_by_side_lie_in_long_runs() {
 
 #[test]
 fn metadata_of_a_contiguous_file_is_two_hundredths_of_a_percent_at_most() {
-    let m = Machine::new(20_000, Options { size: Some(64 << 20) });
+    let m = Machine::new(20_000, Options { size: Some(64 << 20), ..Options::default() });
     let ino = m.file("f");
     for at in 0..64 {
         m.write(ino, at << 20, &vec![1; 1 << 20]);

@@ -6,7 +6,7 @@ mod tmpfs_support;
 
 use cache::ReadAhead;
 use fs::Error;
-use fs::filesystem::{DirEntry, FileSystem, FileType, Ino, NewNode, OpenFile, SetAttr, Time};
+use fs::filesystem::{DirEntry, FileSystem, FileType, Ino, NewNode, OpenFile, SetAttr, SetXattr, Time};
 use fs::tmpfs::Options;
 use model::{Body, Model, PAGE};
 use proptest::prelude::*;
@@ -30,6 +30,8 @@ enum Op {
     Punch(Index, u64, u64),
     Preallocate(Index, u64, u64),
     SetAttr(Index, SetAttr),
+    SetXattr(Index, Vec<u8>, usize, u64, SetXattr),
+    RemoveXattr(Index, Vec<u8>),
     Open(Index),
     Close(Index),
     Trim,
@@ -77,6 +79,15 @@ fn attr() -> impl Strategy<Value = SetAttr> {
         .prop_map(|(mode, uid, gid, atime, mtime)| SetAttr { mode, uid, gid, atime, mtime })
 }
 
+fn xattr() -> impl Strategy<Value = Vec<u8>> {
+    prop::sample::select(vec!["user.a", "user.b", "trusted.\u{fc}/", "", "a\0b"])
+        .prop_map(|name| name.as_bytes().to_vec())
+}
+
+fn how() -> impl Strategy<Value = SetXattr> {
+    prop::sample::select(vec![SetXattr::Either, SetXattr::Create, SetXattr::Replace])
+}
+
 fn what() -> impl Strategy<Value = What> {
     prop_oneof![
         4 => Just(What::File),
@@ -99,6 +110,8 @@ fn op() -> impl Strategy<Value = Op> {
         4 => (index(), pos(), len()).prop_map(|(ino, pos, len)| Op::Punch(ino, pos, len)),
         3 => (index(), pos(), len()).prop_map(|(ino, pos, len)| Op::Preallocate(ino, pos, len)),
         1 => (index(), attr()).prop_map(|(ino, attr)| Op::SetAttr(ino, attr)),
+        2 => (index(), xattr(), 0_usize..5000, any::<u64>(), how()).prop_map(|(ino, name, len, seed, how)| Op::SetXattr(ino, name, len, seed, how)),
+        1 => (index(), xattr()).prop_map(|(ino, name)| Op::RemoveXattr(ino, name)),
         2 => index().prop_map(Op::Open),
         1 => index().prop_map(Op::Close),
         1 => Just(Op::Trim),
@@ -115,7 +128,7 @@ struct Both {
 impl Both {
     fn new() -> Self {
         let model = Model::new(LIMIT, clock());
-        let machine = Machine::new(512, Options { size: Some(LIMIT * PAGE) });
+        let machine = Machine::new(512, Options { size: Some(LIMIT * PAGE), ..Options::default() });
         Self { machine: Some(machine), model, handles: Vec::new() }
     }
 
@@ -212,6 +225,16 @@ impl Both {
                 let expected = self.model.set_attr(ino, attr, now);
                 prop_assert_eq!(self.fs().set_attr(Ino(ino), attr), expected);
             }
+            Op::SetXattr(ino, name, len, seed, how) => {
+                let (ino, value) = (self.any(ino), pattern(*len, *seed));
+                let expected = self.model.set_xattr(ino, name, &value, *how, now);
+                prop_assert_eq!(self.fs().set_xattr(Ino(ino), name, &value, *how), expected);
+            }
+            Op::RemoveXattr(ino, name) => {
+                let ino = self.any(ino);
+                let expected = self.model.remove_xattr(ino, name, now);
+                prop_assert_eq!(self.fs().remove_xattr(Ino(ino), name), expected);
+            }
             Op::Open(ino) => {
                 let ino = self.file(ino);
                 match (self.fs().open(Ino(ino)), self.model.kind(ino)) {
@@ -288,6 +311,11 @@ impl Both {
                 "inode {}",
                 ino
             );
+            let names = self.fs().xattr_names(Ino(ino)).unwrap();
+            prop_assert_eq!(&names, &node.xattrs.keys().cloned().collect::<Vec<_>>());
+            for (name, value) in &node.xattrs {
+                prop_assert_eq!(&self.fs().xattr(Ino(ino), name).unwrap(), value);
+            }
             match &node.body {
                 Body::File(bytes, _) => {
                     let mut out = vec![0xa5; bytes.len() + 10];

@@ -1,5 +1,5 @@
 //! What lies between a key and a command: [`keys`] turns bytes into keys, [`editor`] keys into a line, [`words`] a line into
-//! commands, and [`options`], [`size`], [`mode`] and [`pattern`] give the words their meaning.
+//! commands, and [`options`], [`size`], [`mode`], [`xattr`] and [`pattern`] give the words their meaning.
 //!
 //! Pure: it reads and writes nothing but its arguments, so all of it is tested on the host. Lines, words and names are bytes,
 //! because file names are. Whatever is typed ends in a value or an error, never in a panic.
@@ -17,3 +17,4 @@ pub mod pattern;
 pub mod size;
 pub mod text;
 pub mod words;
+pub mod xattr;

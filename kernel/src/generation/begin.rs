@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 
 use bootproto::Parcel;
 use frames::{FRAME_SIZE, Lock, Memory, PfnRange, PhysAddr, Rank};
-use fs::tmpfs::{Environment, Options, Tmpfs};
-use handover::{Caches, Handover, PhysMap};
+use fs::tmpfs::{Environment, Restored, Restorer, Tmpfs};
+use handover::{Caches, Handover, HandoverError, PhysMap};
 use log::{error, info};
 use protocol::event;
 
@@ -14,7 +14,6 @@ use super::Generation;
 use crate::arch::tsc;
 use crate::console;
 use crate::kexec::way_back;
-use crate::system::TMP;
 
 /// Reads the handover that `parcel` names, before memory is handed out. A handover that cannot be used, or lies in more than
 /// `most` ranges, means an ordinary boot; the log says why, and there is no way back.
@@ -53,10 +52,13 @@ pub fn preserved(handover: &Handover) -> Vec<PfnRange> {
     ranges
 }
 
+/// Filesystems in memory, with their mount points.
+type Mounts = Vec<(Vec<u8>, Tmpfs)>;
+
 impl Generation {
-    /// Takes over what was handed over: builds the tmpfs, claims no page. All of it stays as it is until the kernel is
-    /// [up](Generation::up).
-    pub fn begin(parcel: &Parcel<'_>, handover: Option<Handover>, environment: &Environment) -> (Self, Tmpfs) {
+    /// Takes over what was handed over: builds the filesystems in memory, and says where they were mounted; claims no page. All of it
+    /// stays as it is until the kernel is [up](Generation::up).
+    pub fn begin(parcel: &Parcel<'_>, handover: Option<Handover>, environment: &Environment) -> (Self, Mounts) {
         let notice = || String::from_utf8_lossy(parcel.notice).into_owned();
         let mut generation = Self {
             number: parcel.generation,
@@ -69,21 +71,19 @@ impl Generation {
             loaded: Lock::new(Rank::Mounts, None),
             provoked: Lock::new(Rank::Mounts, Default::default()),
         };
-        let restored = handover.and_then(|handover| generation.restore(handover, environment));
-        let tmpfs = restored.unwrap_or_else(|| Tmpfs::new(environment.clone(), Options::default()));
+        let mounts = handover.and_then(|handover| generation.restore(handover, environment)).unwrap_or_default();
         if parcel.exec_tsc != 0 {
             generation.downtime = tsc::now().saturating_sub(parcel.exec_tsc);
         }
-        (generation, tmpfs)
+        (generation, mounts)
     }
 
-    fn restore(&mut self, handover: Handover, environment: &Environment) -> Option<Tmpfs> {
+    fn restore(&mut self, handover: Handover, environment: &Environment) -> Option<Mounts> {
         let memory = environment.cache.memory();
-        let restored = match Tmpfs::restore(&handover, memory, environment) {
+        let restored = match restore(&handover, memory, environment) {
             Ok(restored) => restored,
             Err(reason) => {
                 error!(target: "kho", "handover not taken: {reason}");
-                way_back::close();
                 handover.abandon(memory);
                 return None;
             }
@@ -97,14 +97,19 @@ impl Generation {
             summary.content_frames * FRAME_SIZE as u64 / 1024,
             summary.bytes
         );
-        self.handed_over = Some(summary);
-        *self.handover.get_mut() = Some(handover);
-        let tmp = restored.into_iter().find(|filesystem| filesystem.label == TMP)?;
-        for casualty in &tmp.casualties {
-            error!(target: "kho", "{casualty}");
+        self.handed_over = Some((handover.version(), summary));
+        let mut mounts = Mounts::new();
+        let mut homeless = Vec::new();
+        for Restored { label, tmpfs, casualties, rejected } in restored {
+            for casualty in &casualties {
+                error!(target: "kho", "{}: {casualty}", label.escape_ascii());
+            }
+            self.casualties.extend(casualties.into_iter().map(|casualty| (label.clone(), casualty)));
+            homeless.push(rejected);
+            mounts.push((label, tmpfs));
         }
-        self.casualties = tmp.casualties;
-        Some(tmp.tmpfs)
+        *self.handover.get_mut() = Some((handover, homeless));
+        Some(mounts)
     }
 
     /// The kernel stands: what was handed over is its own from here on, and what was only kept for the kernel before is free.
@@ -112,8 +117,22 @@ impl Generation {
         way_back::close();
         console::event(event::UP, |up| up.field("generation", self.number));
         let handover = self.handover.lock().take();
-        if let Some(handover) = handover {
+        if let Some((handover, _)) = handover {
             handover.release(memory);
         }
     }
+}
+
+/// Everything in `handover`.
+fn restore(
+    handover: &Handover,
+    memory: &'static Memory,
+    environment: &Environment,
+) -> Result<Vec<Restored>, HandoverError> {
+    let mut items = handover.items(memory)?;
+    let mut restorer = Restorer::new(environment);
+    while let Some(item) = items.next()? {
+        restorer.take(item);
+    }
+    Ok(restorer.finish())
 }

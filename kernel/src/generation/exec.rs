@@ -18,7 +18,7 @@ use crate::arch::tsc;
 use crate::console;
 use crate::kexec::{self, Machine};
 use crate::machine::BUILD;
-use crate::system::{System, TMP};
+use crate::system::System;
 
 /// Goes on in a fresh kernel: the one that was loaded, or the running image. `called_off` is asked after each step.
 ///
@@ -37,9 +37,8 @@ pub fn exec(system: &System, called_off: &mut dyn FnMut() -> bool) -> Result<Inf
 fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) -> Result<Infallible, KexecError> {
     let (machine, generation) = (&system.machine, &system.generation);
     let parcel = &machine.parcel;
-    system.vfs.sync().map_err(KexecError::File)?;
-
     let exec_tsc = tsc::now();
+    system.vfs.sync().map_err(KexecError::File)?;
     let handed_over = hand_over(system, loaded, exec_tsc)?;
     generation.made(Step::Handover, called_off)?;
     let mut command_line = parcel.command_line.to_vec();
@@ -103,8 +102,8 @@ fn hand_over<'a>(system: &System, loaded: &'a Loaded, exec_tsc: u64) -> Result<H
 
 /// Writes what crosses.
 fn write(system: &System, writer: &mut Writer<'_>) -> Result<(), WriteError> {
-    if system.vfs.mounts().iter().any(|mount| mount.path == TMP) {
-        system.tmpfs().save(TMP, writer)?;
+    for (point, tmpfs) in system.tmpfs().iter().filter(|(_, tmpfs)| tmpfs.options().handover) {
+        tmpfs.save(point, writer)?;
     }
     Ok(())
 }

@@ -147,7 +147,7 @@ pub(super) fn ready(
 /// Does what can be done ahead of a kexec. What changes afterwards has to be done again, in the time when the machine stands
 /// still.
 fn ahead(system: &System) -> Ahead {
-    Ahead { trimmed: system.tmpfs().trim() }
+    Ahead { trimmed: system.tmpfs().iter().map(|(_, tmpfs)| tmpfs.trim()).sum() }
 }
 
 impl Generation {

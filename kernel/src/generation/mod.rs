@@ -27,7 +27,7 @@ use alloc::vec::Vec;
 use core::time::Duration;
 
 use frames::Lock;
-use fs::tmpfs::Casualty;
+use fs::tmpfs::{Casualty, Rejected};
 use handover::{Handover, Summary};
 
 use crate::time;
@@ -42,12 +42,14 @@ pub struct Generation {
     previous_build: String,
     /// What became of the kernel between, if this one had made way already and was started again.
     came_back: Option<String>,
-    handed_over: Option<Summary>,
-    casualties: Vec<Casualty>,
+    /// What was handed over, and in which version of the format.
+    handed_over: Option<(u32, Summary)>,
+    /// What did not survive, with the mount point that it was below.
+    casualties: Vec<(Vec<u8>, Casualty)>,
     /// Ticks from the beginning of the kexec to a tree in which files can be opened; 0 on a first boot.
     downtime: u64,
-    /// What was handed over, until this kernel is up.
-    handover: Lock<Option<Handover>>,
+    /// What was handed over, and content that has no place any more: until this kernel is up.
+    handover: Lock<Option<(Handover, Vec<Rejected>)>>,
     /// What runs next.
     loaded: Lock<Option<Loaded>>,
     provoked: Lock<Provoked>,

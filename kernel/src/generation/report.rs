@@ -2,6 +2,9 @@
 
 use core::fmt;
 
+use fs::tmpfs::Census;
+use handover::Summary;
+
 use super::Generation;
 use crate::machine::BUILD;
 use crate::system::System;
@@ -15,8 +18,9 @@ impl Generation {
     pub fn report(&self, system: &System, out: &mut dyn fmt::Write) -> fmt::Result {
         writeln!(out, "generation {}", self.number)?;
         writeln!(out, "build {BUILD}")?;
-        let census = system.tmpfs().census();
-        writeln!(out, "preserved now: {} inodes, {} extents, {} frames", census.inodes, census.extents, census.frames)?;
+        let kept = system.tmpfs().into_iter().filter(|(_, tmpfs)| tmpfs.options().handover);
+        let census: Census = kept.map(|(_, tmpfs)| tmpfs.census()).sum();
+        writeln!(out, "preserved now: inodes {}, extents {}, frames {}", census.inodes, census.extents, census.frames)?;
         if self.number == 0 {
             return Ok(());
         }
@@ -25,20 +29,19 @@ impl Generation {
             writeln!(out, "came back: {why}")?;
         }
         match &self.handed_over {
-            Some(summary) => {
-                let claimed = summary.content_frames.saturating_sub(census.unclaimed);
-                writeln!(
-                    out,
-                    "handed over: {} inodes, {} extents, {} frames, {} bytes of metadata in {} frames",
-                    summary.inodes, summary.extents, summary.content_frames, summary.bytes, summary.blob_frames
-                )?;
-                writeln!(out, "claimed or freed since: {claimed} frames, {} left", census.unclaimed)?;
-                writeln!(out, "casualties: {}", self.casualties.len())?;
-                for casualty in &self.casualties {
-                    writeln!(out, "  {casualty}")?;
-                }
+            Some((version, summary)) => {
+                let Summary { inodes, extents, content_frames, bytes, blob_frames, .. } = summary;
+                write!(out, "handed over: inodes {inodes}, extents {extents}, frames {content_frames}; ")?;
+                writeln!(out, "metadata {bytes} bytes in {blob_frames} frames, version {version}")?;
+                let claimed = content_frames.saturating_sub(census.unclaimed);
+                writeln!(out, "tmpfs: claimed {claimed}, left {}", census.unclaimed)?;
             }
             None => writeln!(out, "handed over: nothing")?,
+        }
+        writeln!(out, "quarantined {}", census.quarantined)?;
+        writeln!(out, "casualties: {}", self.casualties.len())?;
+        for (point, casualty) in &self.casualties {
+            writeln!(out, "  {}: {casualty}", point.escape_ascii())?;
         }
         writeln!(out, "downtime {} us", time::ticks_to_micros(self.downtime))
     }

@@ -1,4 +1,4 @@
-//! Commands for what is in files: `cat`, `write`, `truncate`, `cp`.
+//! Commands for what is in files: `cat`, `write`, `truncate`, `fallocate`, `cp`.
 
 use alloc::vec::Vec;
 
@@ -29,6 +29,12 @@ pub const COMMANDS: &[Command] = &[
         usage: "-s SIZE PATH...",
         help: "make files SIZE bytes long; +SIZE and -SIZE change the length by that much",
         run: truncate,
+    },
+    Command {
+        name: "fallocate",
+        usage: "[-p] [-o OFFSET] -l LENGTH PATH",
+        help: "reserve room for LENGTH bytes, to read as zeros; -p: make a hole there instead",
+        run: fallocate,
     },
     Command {
         name: "cp",
@@ -125,6 +131,18 @@ fn truncate(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         };
         session.truncate(path, new)
     })
+}
+
+fn fallocate(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    let args = Args::parse(words, "po:l:")?;
+    let size = |word: &[u8]| parse_size(word).map_err(|error| Failure::other(word, error));
+    let length = size(args.value('l').ok_or(UsageError::Missing("-l LENGTH"))?)?;
+    let offset = args.value('o').map_or(Ok(0), size)?;
+    let [path] = args.exactly(["file"])?;
+    if args.has('p') {
+        return session.open(path)?.punch(offset, length).at(path);
+    }
+    session.create(path, 0o644, false)?.preallocate(offset, length).at(path)
 }
 
 fn cp(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {

@@ -6,6 +6,7 @@ use core::fmt;
 
 use cleancache::Kind;
 use frames::FRAME_SIZE;
+use fs::tmpfs::Census;
 use prompt::options::Args;
 use prompt::size::{Human, parse_number};
 
@@ -89,7 +90,7 @@ impl Account {
         let (foreign, away) = (system.donors.foreign(), system.donors.away());
         let all: u64 = pools.iter().map(|pool| pool.donated).sum();
         let donated = all.saturating_sub(foreign);
-        let tmpfs = system.tmpfs().census();
+        let tmpfs: Census = system.tmpfs().iter().map(|(_, tmpfs)| tmpfs.census()).sum();
         let (census, heap) = (machine.census, machine.heap());
         let (pages, stats) = (system.cache.stats().pages(), system.memory.stats());
         let tmpfs_frames = tmpfs.frames.saturating_sub(tmpfs.unclaimed);

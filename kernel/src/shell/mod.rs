@@ -1,7 +1,8 @@
 //! The shell on the serial line: reads lines, runs their commands one after the other, says how each ended.
 //!
-//! One room for each family of commands ([`list`], [`content`], [`names`], [`sums`], [`space`], [`memory`], [`machine`]),
-//! which [`commands`] lists in one table; [`kexec`] alone has a room for itself. A command gets a [`Session`]: the system, the working directory and a place for its
+//! One room for each family of commands ([`list`], [`content`], [`names`], [`xattrs`], [`sums`], [`space`], [`memory`],
+//! [`machine`]), which [`commands`] lists in one table; [`kexec`] alone has a room for itself. A command gets a [`Session`]: the
+//! system, the working directory and a place for its
 //! output; it answers with a [`Failure`] or nothing. Whatever a command meets, the shell goes on with the next one.
 //!
 //! The language itself, line editing and the reading of options are in crate `prompt`, where the host can test them.
@@ -23,6 +24,7 @@ mod space;
 pub mod sums;
 mod terminal;
 pub mod walk;
+mod xattrs;
 
 pub use failure::{Failure, Outcome};
 pub use output::Output;

@@ -1,7 +1,8 @@
 //! What a line still has to do when a kexec ends the kernel in the middle of it.
 //!
 //! The rest waits in a file of the tmpfs, which crosses with everything else there. The next kernel's shell takes the file away
-//! before it does anything, so nobody sees it; where the handover failed there is none, and the rest is forgotten.
+//! before it does anything, so nobody sees it; where the handover failed, or /tmp is mounted not to be handed over,
+//! there is none, and the rest is forgotten.
 
 use alloc::vec::Vec;
 

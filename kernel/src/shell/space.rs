@@ -5,9 +5,10 @@ use alloc::vec::Vec;
 
 use cache::DropWhat;
 use fs::filesystem::StatFs;
+use fs::tmpfs::Options;
 use fs::vfs::MountInfo;
 use prompt::options::Args;
-use prompt::size::Human;
+use prompt::size::{Human, parse_size};
 use prompt::text::Shown;
 
 use super::commands::Command;
@@ -24,8 +25,8 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "mount",
-        usage: "[SOURCE POINT]",
-        help: "what is mounted where; or mount the disk SOURCE (vda) at POINT",
+        usage: "[-o OPTION,...] [SOURCE POINT]",
+        help: "what is mounted where; or mount vda or tmpfs at POINT; options of tmpfs: size=SIZE, handover=no",
         run: mount,
     },
     Command { name: "umount", usage: "POINT...", help: "take a filesystem out of the tree", run: umount },
@@ -105,24 +106,48 @@ fn print_space(session: &mut Session<'_>, rows: &[Row], human: bool, inodes: boo
 }
 
 fn mount(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
-    let args = Args::parse(words, "")?;
-    if !args.operands.is_empty() {
+    let args = Args::parse(words, "o:")?;
+    let options = args.value('o');
+    if !args.operands.is_empty() || options.is_some() {
         let [source, point] = args.exactly(["source", "mount point"])?;
         let absolute = session.absolute(point);
-        return session.system.mount(source, &absolute).at(point);
+        return match (source, options) {
+            (b"tmpfs", _) => {
+                session.system.mount_tmpfs(&absolute, tmpfs_options(options.unwrap_or_default())?).at(point)
+            }
+            (_, None) => session.system.mount(source, &absolute).at(point),
+            (_, Some(_)) => Err(fs::Error::Unsupported("options for a disk")).at(point),
+        };
     }
     for mount in session.system.vfs.mounts() {
         let access = if mount.read_only { "ro" } else { "rw" };
         let (source, point, kind) = (&mount.source, Shown(&mount.path), mount.kind);
-        session.out.print(format_args!("{source} on {point} type {kind} ({access})\n"));
+        let comma = if mount.options.is_empty() { "" } else { "," };
+        session.out.print(format_args!("{source} on {point} type {kind} ({access}{comma}{})\n", mount.options));
     }
     Ok(())
+}
+
+/// The options of a tmpfs, as they stand after `-o`.
+fn tmpfs_options(words: &[u8]) -> Outcome<Options> {
+    let mut options = Options::default();
+    for word in words.split(|byte| *byte == b',').filter(|word| !word.is_empty()) {
+        match word {
+            b"handover=no" => options.handover = false,
+            b"handover=yes" => options.handover = true,
+            [b's', b'i', b'z', b'e', b'=', size @ ..] => {
+                options.size = Some(parse_size(size).map_err(|error| Failure::other(word, error))?);
+            }
+            _ => return Err(Failure::invalid("option of tmpfs", word)),
+        }
+    }
+    Ok(options)
 }
 
 fn umount(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     session.each(Args::parse(words, "")?.some("mount point")?, |session, point| {
         let absolute = session.absolute(point);
-        session.system.vfs.unmount(&absolute).at(point)
+        session.system.unmount(&absolute).at(point)
     })
 }
 

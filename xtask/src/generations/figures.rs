@@ -45,9 +45,9 @@ impl Crossing {
             into,
             generation: after(said, "generation ")?.try_into().ok()?,
             casualties: after(said, "casualties: ")?,
-            metadata: before(said, "handed over: ", " bytes of metadata")?,
-            inodes: before(said, "handed over: ", " inodes")?,
-            extents: before(said, "handed over: ", " extents")?,
+            metadata: within(said, "handed over: ", "metadata ")?,
+            inodes: within(said, "handed over: ", "inodes ")?,
+            extents: within(said, "handed over: ", "extents ")?,
             downtime: after(said, "downtime ")?,
         })
     }
@@ -66,11 +66,12 @@ fn after(text: &str, word: &str) -> Option<u64> {
     })
 }
 
-/// The number before some words, in a line that begins with others.
-pub fn before(text: &str, line: &str, words: &str) -> Option<u64> {
+/// The number after a word, in a line that begins with others.
+pub fn within(text: &str, line: &str, word: &str) -> Option<u64> {
     let line = text.lines().find_map(|found| found.strip_prefix(line))?;
-    let rest = line.split_once(words)?.0;
-    rest.rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+    let rest = line.split_once(word)?.1;
+    let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
 /// All kexecs of a run.
@@ -160,9 +161,9 @@ mod tests {
 
     const SAID: &str = "generation 7
 build 0.1.0
-preserved now: 12 inodes, 9 extents, 100 frames
+preserved now: inodes 12, extents 9, frames 100
 previous build 0.1.0
-handed over: 12 inodes, 9 extents, 101 frames, 1500 bytes of metadata in 1 frames
+handed over: inodes 12, extents 9, frames 101; metadata 1500 bytes in 1 frames, version 2
 casualties: 0
 downtime 17000 us
 ";
@@ -172,7 +173,7 @@ downtime 17000 us
         let crossing = Crossing::parse(Into::File, SAID).unwrap();
         assert_eq!((crossing.generation, crossing.metadata, crossing.downtime), (7, 1500, 17_000));
         assert_eq!((crossing.inodes, crossing.extents, crossing.casualties), (12, 9, 0));
-        assert_eq!(before(SAID, "preserved now: ", " frames"), Some(100));
+        assert_eq!(within(SAID, "preserved now: ", "frames "), Some(100));
         assert_eq!(Crossing::parse(Into::File, &SAID.replace("downtime", "up")), None);
     }
 

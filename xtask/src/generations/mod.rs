@@ -159,7 +159,7 @@ impl Line {
     fn frames(&mut self) -> Result<u64, Wrong> {
         let (said, kho) = (self.run("free")?, self.run("kho")?);
         let row = |name| counters::row(&said, name);
-        let preserved = figures::before(&kho, "preserved now: ", " frames");
+        let preserved = figures::within(&kho, "preserved now: ", "frames ");
         match (row("sum"), row("all memory"), row("tmpfs"), row("handed over or set aside"), row("free"), preserved) {
             (Some(sum), Some(all), Some(owned), Some(aside), Some(free), Some(preserved))
                 if sum == all && owned + aside == preserved =>

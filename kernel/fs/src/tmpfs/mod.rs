@@ -7,6 +7,7 @@
 //! May touch: frames, by way of the page cache, which makes room where there is none; the handover format. Locks: the tree's
 //! (rank `Tmpfs`), then one file's at a time (`TmpfsFile`); both are closed again before anything here returns.
 
+mod casualty;
 mod content;
 mod directory;
 mod extent;
@@ -16,12 +17,15 @@ mod restore;
 mod save;
 mod space;
 mod tree;
+mod xattrs;
 
-pub use restore::{Casualty, Fault, Restored};
+pub use casualty::{Casualty, Fault};
+pub use restore::{Rejected, Restored, Restorer};
 pub use save::Census;
 
 use crate::error::{Error, Result};
-use crate::filesystem::{DirEntry, FileSystem, Ino, NewNode, OpenFile, SetAttr, Stat, StatFs, Time};
+use crate::filesystem::{DirEntry, FileSystem, Ino, NewNode, OpenFile, SetAttr, SetXattr, Stat, StatFs, Time};
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cache::{PageCache, ReadAhead};
@@ -46,10 +50,33 @@ pub struct Environment {
 }
 
 /// How a tmpfs is mounted.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The most bytes of content; half of memory if that is left open.
     pub size: Option<u64>,
+    /// Whether it outlives the kernel. One that does not can have frames of the scratch area too, and adds nothing to a kexec.
+    pub handover: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { size: None, handover: true }
+    }
+}
+
+/// As `mount -o` has them: those that are not the usual.
+impl fmt::Display for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut comma = "";
+        if let Some(size) = self.size {
+            write!(f, "size={}k", size / 1024)?;
+            comma = ",";
+        }
+        if !self.handover {
+            write!(f, "{comma}handover=no")?;
+        }
+        Ok(())
+    }
 }
 
 /// A filesystem in memory.
@@ -69,13 +96,18 @@ impl Tmpfs {
     /// An empty filesystem.
     pub fn new(environment: Environment, options: Options) -> Self {
         let Environment { cache, clock } = environment;
-        let space = Arc::new(Space::new(cache, options.size));
+        let space = Arc::new(Space::new(cache, &options));
         let tree = Tree::new(space.clone(), clock());
         Self::from_tree(tree, space, clock, options)
     }
 
     fn from_tree(tree: Tree, space: Arc<Space>, clock: fn() -> Time, options: Options) -> Self {
         Self { shared: Arc::new(Shared { tree: Lock::new(Rank::Tmpfs, tree), space, clock, options }) }
+    }
+
+    /// How it is mounted.
+    pub fn options(&self) -> Options {
+        self.shared.options
     }
 
     /// Give back the frames that were allocated ahead of growing files. Returns how many there were.
@@ -179,6 +211,10 @@ impl FileSystem for Tmpfs {
 
     fn read_only(&self) -> bool {
         false
+    }
+
+    fn options(&self) -> String {
+        self.shared.options.to_string()
     }
 
     fn root(&self) -> Ino {
@@ -290,6 +326,24 @@ impl FileSystem for Tmpfs {
         let node = self.node(ino)?;
         node.lock().attr.set(attr, self.now());
         Ok(())
+    }
+
+    fn xattr(&self, ino: Ino, name: &[u8]) -> Result<Vec<u8>> {
+        self.shared.tree.lock().xattr(ino.0, name)
+    }
+
+    fn xattr_names(&self, ino: Ino) -> Result<Vec<Vec<u8>>> {
+        self.shared.tree.lock().xattr_names(ino.0)
+    }
+
+    fn set_xattr(&self, ino: Ino, name: &[u8], value: &[u8], how: SetXattr) -> Result<()> {
+        xattrs::check(name, value)?;
+        let value = xattrs::copy(value)?;
+        self.shared.tree.lock().set_xattr(ino.0, name, value, how, self.now())
+    }
+
+    fn remove_xattr(&self, ino: Ino, name: &[u8]) -> Result<()> {
+        self.shared.tree.lock().remove_xattr(ino.0, name, self.now())
     }
 
     fn stat_fs(&self) -> Result<StatFs> {

@@ -5,19 +5,21 @@
 //! goes, with its frames, and a file with a bad extent stays under its name and answers
 //! [`Error::Quarantined`](crate::Error::Quarantined). Each of these is named in a list; all else is as it was.
 
+use super::casualty::{Casualty, Fault};
 use super::content::Content;
 use super::directory::{Directory, check_name, name_cost};
 use super::node::{Attr, Node};
 use super::space::Space;
 use super::tree::{Body, Inode, Tree};
+use super::xattrs::Xattrs;
 use super::{Environment, Options, Tmpfs};
 use crate::filesystem::{FileType, Time};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::fmt;
-use handover::{ExtentFault, Filesystem, Handover, HandoverError, Item, Kind, PhysRead};
+use core::{fmt, mem};
+use handover::{Filesystem, Handover, HandoverError, Item, Kind, PhysRead};
 
 /// Inode numbers end here, so that there is always a next one.
 const MAX_INO: u64 = 1 << 62;
@@ -31,67 +33,65 @@ pub struct Restored {
     pub tmpfs: Tmpfs,
     /// What of it did not survive.
     pub casualties: Vec<Casualty>,
+    /// Where the content of what did not survive still is.
+    pub rejected: Rejected,
 }
 
-/// Something that did not survive the handover.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Casualty {
-    /// Its path from the root of the filesystem; empty where no name leads to it.
-    pub path: Vec<u8>,
-    /// The inode that it is about.
-    pub ino: u64,
-    /// What is wrong.
-    pub fault: Fault,
+/// Content that has no place in the filesystem. Dropping it frees its frames, and that should wait until this kernel is up: if it
+/// never is, the one before finds them as it left them.
+#[derive(Default)]
+pub struct Rejected {
+    contents: Vec<Content>,
 }
 
-/// What is wrong with a [`Casualty`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// The file is quarantined: content of it cannot be where the handover says.
-    Extent(ExtentFault),
-    /// The file was quarantined before.
-    Earlier,
-    /// The name leads to an inode that is not there; it was left out.
-    Dangling,
-    /// The name cannot be one, or is there twice; it was left out.
-    Name,
-    /// The name would give a directory a second parent; it was left out.
-    SecondParent,
-    /// No name leads to the inode; it was left out.
-    Unreachable,
-    /// The inode's number is there twice or out of range; it was left out.
-    Number,
-    /// There is no root directory; the filesystem is empty.
-    NoRoot,
-}
-
-impl fmt::Display for Fault {
+impl fmt::Debug for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Extent(fault) => return write!(f, "quarantined: {fault}"),
-            Self::Earlier => "quarantined by an earlier kernel",
-            Self::Dangling => "left out: the inode is not there",
-            Self::Name => "left out: not a name, or there twice",
-            Self::SecondParent => "left out: the directory has another name",
-            Self::Unreachable => "left out: no name leads to it",
-            Self::Number => "left out: the inode's number is taken or out of range",
-            Self::NoRoot => "there is no root directory",
-        })
+        write!(f, "Rejected({} inodes)", self.contents.len())
     }
 }
 
-impl fmt::Display for Casualty {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.path[..] {
-            b"" => write!(f, "inode {}: {}", self.ino, self.fault),
-            path => write!(f, "{} (inode {}): {}", path.escape_ascii(), self.ino, self.fault),
+/// Builds every filesystem of a handover, from its items as they come. It passes over items that are for others, so that one loop
+/// can feed several.
+pub struct Restorer {
+    environment: Environment,
+    restored: Vec<Restored>,
+    loader: Option<Loader>,
+}
+
+impl Restorer {
+    /// Nothing is restored so far. Frames are set aside in the environment's memory.
+    pub fn new(environment: &Environment) -> Self {
+        Self { environment: environment.clone(), restored: Vec::new(), loader: None }
+    }
+
+    /// The next item. No page is looked at, and a checksum only put where it is found again.
+    pub fn take(&mut self, item: Item<'_>) {
+        if let Item::Filesystem(filesystem) = item {
+            let next = Loader::new(&filesystem, &self.environment);
+            self.restored.extend(self.loader.replace(next).map(Loader::finish));
+        } else if let Some(loader) = &mut self.loader {
+            loader.take(item);
         }
+    }
+
+    /// That was all of them. (One that is dropped before, because reading ended in an error, frees the frames that it has been
+    /// told of; others are still set aside: see [`Handover::abandon`].)
+    pub fn finish(mut self) -> Vec<Restored> {
+        self.restored.extend(self.loader.map(Loader::finish));
+        self.restored
+    }
+}
+
+impl fmt::Debug for Restorer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Restorer").field("restored", &self.restored).finish_non_exhaustive()
     }
 }
 
 impl Tmpfs {
-    /// Every filesystem in `handover`, whose frames are set aside in the environment's memory, and which is read by way of `blob`
-    /// (that memory, as a rule). The handover's own frames are still to be [released](Handover::release).
+    /// Every filesystem in `handover` and nothing else of it: a [`Restorer`] that is fed all items. The handover's frames are set aside in the
+    /// environment's memory; it is read by way of `blob`, that memory as a rule. Its own frames are still to be
+    /// [released](Handover::release).
     ///
     /// # Errors
     /// [`HandoverError`], when memory has changed since the handover was opened, or is full. The frames of what was restored up to
@@ -102,17 +102,11 @@ impl Tmpfs {
         environment: &Environment,
     ) -> Result<Vec<Restored>, HandoverError> {
         let mut items = handover.items(blob)?;
-        let mut restored = Vec::new();
-        let mut loader: Option<Loader> = None;
+        let mut restorer = Restorer::new(environment);
         while let Some(item) = items.next()? {
-            if let Item::Filesystem(filesystem) = item {
-                restored.extend(loader.replace(Loader::new(&filesystem, environment)).map(Loader::finish));
-            } else if let Some(loader) = &mut loader {
-                loader.take(item);
-            }
+            restorer.take(item);
         }
-        restored.extend(loader.map(Loader::finish));
-        Ok(restored)
+        Ok(restorer.finish())
     }
 }
 
@@ -123,7 +117,16 @@ struct Loose {
     content: Content,
     target: Box<[u8]>,
     entries: Vec<(Box<[u8]>, u64)>,
+    xattrs: Xattrs,
     fault: Option<Fault>,
+}
+
+impl Loose {
+    fn adopt_xattr(&mut self, name: &[u8], value: &[u8]) {
+        if self.xattrs.adopt(name, value).is_err() {
+            self.fault.get_or_insert(Fault::Attribute);
+        }
+    }
 }
 
 /// One filesystem while it is read.
@@ -138,14 +141,15 @@ struct Loader {
     /// The inode whose content comes next.
     current: Option<(u64, Loose)>,
     casualties: Vec<Casualty>,
+    rejected: Rejected,
 }
 
 impl Loader {
     fn new(filesystem: &Filesystem<'_>, environment: &Environment) -> Self {
-        let options = Options { size: filesystem.size_limit };
+        let options = Options { size: filesystem.size_limit, handover: true };
         Self {
             options,
-            space: Arc::new(Space::new(environment.cache.clone(), options.size)),
+            space: Arc::new(Space::new(environment.cache.clone(), &options)),
             environment: environment.clone(),
             label: filesystem.label.into(),
             root: filesystem.root,
@@ -153,6 +157,7 @@ impl Loader {
             loose: BTreeMap::new(),
             current: None,
             casualties: Vec::new(),
+            rejected: Rejected::default(),
         }
     }
 
@@ -167,6 +172,7 @@ impl Loader {
             (Item::Extent(extent), Some((_, loose))) => {
                 loose.content.adopt(extent.index, extent.frames(), extent.preallocated);
             }
+            (Item::Xattr { name, value }, Some((_, loose))) => loose.adopt_xattr(name, value),
             (Item::Rejected(_, fault), Some((_, loose))) => {
                 loose.content.quarantine();
                 loose.fault = Some(Fault::Extent(fault));
@@ -197,6 +203,7 @@ impl Loader {
             content: Content::restored(self.space.clone(), size, inode.quarantined),
             target: Box::default(),
             entries: Vec::new(),
+            xattrs: Xattrs::default(),
             fault: inode.quarantined.then_some(Fault::Earlier),
         }
     }
@@ -207,6 +214,7 @@ impl Loader {
         if (1..MAX_INO).contains(&ino) && !self.loose.contains_key(&ino) {
             self.loose.insert(ino, loose);
         } else {
+            self.rejected.contents.push(loose.content);
             self.lose(Vec::new(), ino, Fault::Number);
         }
     }
@@ -220,8 +228,8 @@ impl Loader {
         self.settle();
         let highest = self.loose.keys().copied().max().unwrap_or(0);
         let next_ino = Some(self.next_ino).filter(|next| (highest + 1..MAX_INO).contains(next)).unwrap_or(highest + 1);
-        let root = self.loose.remove(&self.root).filter(|root| root.kind == FileType::Directory);
-        let tree = match root {
+        let has_root = self.loose.get(&self.root).is_some_and(|root| root.kind == FileType::Directory);
+        let tree = match if has_root { self.loose.remove(&self.root) } else { None } {
             Some(root) => {
                 let inodes = self.place(root);
                 Tree::restored(self.space.clone(), inodes, self.root, next_ino)
@@ -231,13 +239,12 @@ impl Loader {
                 Tree::new(self.space.clone(), (self.environment.clock)())
             }
         };
-        let mut unreachable: Vec<u64> = self.loose.keys().copied().collect();
-        unreachable.sort_unstable();
-        for ino in unreachable {
+        for (ino, loose) in mem::take(&mut self.loose) {
+            self.rejected.contents.push(loose.content);
             self.lose(Vec::new(), ino, Fault::Unreachable);
         }
         let tmpfs = Tmpfs::from_tree(tree, self.space, self.environment.clock, self.options);
-        Restored { label: self.label, tmpfs, casualties: self.casualties }
+        Restored { label: self.label, tmpfs, casualties: self.casualties, rejected: self.rejected }
     }
 
     /// Give every inode that a name leads to its place. Each directory is looked at once, when its first name is found.
@@ -285,14 +292,15 @@ impl Loader {
 
     /// Make an inode of what was read, with no name yet. Returns the entries of a directory, which are still to be looked at.
     fn put(&self, placed: &mut BTreeMap<u64, Inode>, parent: u64, ino: u64, loose: Loose) -> Vec<(Box<[u8]>, u64)> {
-        let (body, links) = match loose.kind {
-            FileType::Directory => (Body::Directory(Directory::new(parent)), 2),
-            FileType::Symlink => (Body::Symlink(loose.target), 1),
-            FileType::Regular | FileType::Special => (Body::Regular, 1),
+        let body = match loose.kind {
+            FileType::Directory => Body::Directory(Directory::new(parent)),
+            FileType::Symlink => Body::Symlink(loose.target),
+            FileType::Regular | FileType::Special => Body::Regular,
         };
-        self.space.adopt_metadata(body.cost());
         let node = Arc::new(Node::new(ino, loose.kind, loose.attr, loose.content));
-        placed.insert(ino, Inode { node, links, opens: 0, body });
+        let inode = Inode { xattrs: loose.xattrs, ..Inode::new(node, body) };
+        self.space.adopt_metadata(inode.cost());
+        placed.insert(ino, inode);
         loose.entries
     }
 

@@ -9,6 +9,7 @@ use super::extent::Store;
 use super::node::State;
 use super::tree::{Body, Inode, Tree};
 use crate::filesystem::{FileType, Time};
+use core::iter::Sum;
 use handover::{Extent, Filesystem, FilesystemWriter, Kind, WriteError, Writer};
 
 /// What a tmpfs holds.
@@ -41,6 +42,18 @@ impl Census {
     }
 }
 
+impl Sum for Census {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            inodes: a.inodes + b.inodes,
+            extents: a.extents + b.extents,
+            frames: a.frames + b.frames,
+            unclaimed: a.unclaimed + b.unclaimed,
+            quarantined: a.quarantined + b.quarantined,
+        })
+    }
+}
+
 impl Tmpfs {
     /// What is in it. A file that is open and has no name is not counted: it does not outlive the kernel.
     pub fn census(&self) -> Census {
@@ -57,7 +70,8 @@ impl Tmpfs {
     /// Write everything that has a name to `writer`, as the filesystem `label`.
     ///
     /// # Errors
-    /// [`WriteError`]; this filesystem is as it was.
+    /// [`WriteError`]; this filesystem is as it was. [`WriteError::NeedsVersion`] where it has something that an older version of the
+    /// format has no place for, rather than that it is lost.
     pub fn save(&self, label: &[u8], writer: &mut Writer<'_>) -> Result<Census, WriteError> {
         let tree = self.shared.tree.lock();
         let size_limit = self.shared.options.size;
@@ -68,6 +82,9 @@ impl Tmpfs {
             let Some(content) = state.content() else { continue };
             census.add(content);
             out.inode(&header(ino, inode, &state, content))?;
+            for (name, value) in inode.xattrs.iter() {
+                out.xattr(name, value)?;
+            }
             match &inode.body {
                 Body::Regular => save_content(content, &mut out)?,
                 Body::Symlink(target) => out.target(target)?,

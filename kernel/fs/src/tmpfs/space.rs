@@ -5,6 +5,7 @@
 //! kernel's heap; they have a limit of their own, an eighth of the first, so that a million empty files end in
 //! 'no space' too.
 
+use super::Options;
 use crate::error::{Error, Result};
 use alloc::sync::Arc;
 use cache::PageCache;
@@ -47,16 +48,19 @@ impl Account {
 /// The limits of one tmpfs, and what it holds.
 pub(super) struct Space {
     cache: Arc<PageCache>,
+    /// Where frames may lie.
+    zones: Zones,
     frames: Account,
     metadata: Account,
 }
 
 impl Space {
-    /// Room for `size` bytes of content; for half of memory if that is left open.
-    pub(super) fn new(cache: Arc<PageCache>, size: Option<u64>) -> Self {
-        let frames = size.map_or(cache.memory().stats().total / 2, |bytes| bytes / FRAME_SIZE as u64);
+    /// Room for what `options` say; for half of memory if they leave that open.
+    pub(super) fn new(cache: Arc<PageCache>, options: &Options) -> Self {
+        let zones = if options.handover { Zones::Preservable } else { Zones::Ephemeral };
+        let frames = options.size.map_or(cache.memory().stats().total / 2, |bytes| bytes / FRAME_SIZE as u64);
         let metadata = frames.saturating_mul(FRAME_SIZE as u64) / 8;
-        Self { cache, frames: Account::new(frames), metadata: Account::new(metadata) }
+        Self { cache, zones, frames: Account::new(frames), metadata: Account::new(metadata) }
     }
 
     pub(super) fn memory(&self) -> &'static Memory {
@@ -67,18 +71,18 @@ impl Space {
     /// plentiful; it is not worth evicting pages for, which frees frames here and there.
     pub(super) fn run(&self, goal: u64) -> Result<FrameRun> {
         let memory = self.memory();
-        let plenty = memory.free_frames(Zones::Preservable).saturating_sub(memory.watermarks().high);
+        let plenty = memory.free_frames(self.zones).saturating_sub(memory.watermarks().high);
         for order in (1..=goal.max(1).ilog2().min(MAX_ORDER)).rev() {
             let frames = 1 << order;
             if frames <= plenty && self.frames.charge(u64::from(frames)).is_ok() {
-                match memory.allocate_run(Zones::Preservable, order) {
+                match memory.allocate_run(self.zones, order) {
                     Some(run) => return Ok(run),
                     None => self.frames.release(u64::from(frames)),
                 }
             }
         }
         self.frames.charge(1)?;
-        match self.cache.allocate(Zones::Preservable) {
+        match self.cache.allocate(self.zones) {
             Ok(frame) => Ok(frame.into()),
             Err(_) => {
                 self.frames.release(1);

@@ -8,6 +8,7 @@ use super::content::Content;
 use super::directory::{Directory, check_name, name_cost};
 use super::node::{Attr, Node};
 use super::space::Space;
+use super::xattrs::Xattrs;
 use crate::error::{Error, Result};
 use crate::filesystem::{FileType, NewNode, Time};
 use alloc::boxed::Box;
@@ -30,7 +31,21 @@ pub(super) struct Inode {
     pub(super) links: u32,
     /// Handles that hold it open.
     pub(super) opens: u32,
+    pub(super) xattrs: Xattrs,
     pub(super) body: Body,
+}
+
+impl Inode {
+    /// An inode with one name, of which for a directory its own `.` is another.
+    pub(super) fn new(node: Arc<Node>, body: Body) -> Self {
+        let links = if matches!(body, Body::Directory(_)) { 2 } else { 1 };
+        Self { node, links, opens: 0, xattrs: Xattrs::default(), body }
+    }
+
+    /// What it costs of the heap, names not counted.
+    pub(super) fn cost(&self) -> u64 {
+        self.body.cost() + self.xattrs.cost()
+    }
 }
 
 /// What an inode has that is not content.
@@ -41,7 +56,7 @@ pub(super) enum Body {
 }
 
 impl Body {
-    /// What it costs of the heap, names not counted.
+    /// What it costs of the heap.
     pub(super) fn cost(&self) -> u64 {
         match self {
             Self::Symlink(target) => INODE_COST + target.len() as u64,
@@ -52,7 +67,7 @@ impl Body {
 
 /// All inodes, and the names among them.
 pub(super) struct Tree {
-    space: Arc<Space>,
+    pub(super) space: Arc<Space>,
     /// Inodes by number. A map that grows node by node, since memory in one large piece may not be there.
     pub(super) inodes: BTreeMap<u64, Inode>,
     /// Numbers are given out once, so that a number never means another file than it did.
@@ -66,9 +81,9 @@ impl Tree {
     pub(super) fn new(space: Arc<Space>, now: Time) -> Self {
         let attr = Attr::new(0o1777, now);
         let node = Arc::new(Node::new(ROOT, FileType::Directory, attr, Content::new(space.clone())));
-        let root = Inode { node, links: 2, opens: 0, body: Body::Directory(Directory::new(ROOT)) };
+        let root = Inode::new(node, Body::Directory(Directory::new(ROOT)));
         let mut inodes = BTreeMap::new();
-        space.adopt_metadata(root.body.cost());
+        space.adopt_metadata(root.cost());
         inodes.insert(ROOT, root);
         Self { space, inodes, next_ino: ROOT + 1, root: ROOT, mounted: true }
     }
@@ -117,7 +132,8 @@ impl Tree {
         }
     }
 
-    fn changed(&self, ino: u64, now: Time) {
+    /// The inode `ino` changed, but not its content.
+    pub(super) fn changed(&self, ino: u64, now: Time) {
         if let Ok(inode) = self.inode(ino) {
             inode.node.lock().attr.ctime = now;
         }
@@ -141,7 +157,7 @@ impl Tree {
         if inode.links > 0 || inode.opens > 0 {
             return None;
         }
-        self.space.release_metadata(inode.body.cost());
+        self.space.release_metadata(inode.cost());
         self.inodes.remove(&ino)
     }
 
@@ -167,8 +183,7 @@ impl Tree {
         let ino = self.next_ino;
         self.next_ino += 1;
         let node = Arc::new(Node::new(ino, kind, Attr::new(mode, now), Content::new(self.space.clone())));
-        let links = if kind == FileType::Directory { 2 } else { 1 };
-        self.inodes.insert(ino, Inode { node, links, opens: 0, body });
+        self.inodes.insert(ino, Inode::new(node, body));
         self.directory_mut(dir)?.insert(name, ino);
         self.touch(dir, now);
         Ok(ino)

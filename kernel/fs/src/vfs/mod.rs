@@ -9,8 +9,10 @@ mod mounts;
 pub mod path;
 mod root;
 mod walk;
+mod xattrs;
 
 pub use file::File;
+pub use walk::AtEnd;
 
 use crate::error::{Error, Result};
 use crate::filesystem::{DirEntry, FileSystem, FileType, NewNode, SetAttr, Stat, StatFs};
@@ -20,7 +22,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use mounts::{Mount, MountTable, Node};
 use root::RootDirectory;
-use walk::{AtEnd, Found, Missing, Place, Walk};
+use walk::{Found, Missing, Place, Walk};
 
 /// What `mount` lists.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +35,8 @@ pub struct MountInfo {
     pub source: String,
     /// Whether changes are refused.
     pub read_only: bool,
+    /// Other options, separated by commas.
+    pub options: String,
 }
 
 /// What [`Vfs::create`] does with a file that is there already.
@@ -57,8 +61,8 @@ impl Vfs {
     /// A root directory with these mount points, nothing mounted on them.
     pub fn new(points: &[&[u8]]) -> Self {
         let directory = Arc::new(RootDirectory::new(points));
-        let root = Mount::new(directory.clone());
-        Self { directory, root, mounts: MountTable::new(points.len()) }
+        let (root, mounts) = (Mount::new(directory.clone()), MountTable::new(directory.len()));
+        Self { directory, root, mounts }
     }
 
     // Mounts.
@@ -73,6 +77,11 @@ impl Vfs {
         self.mounts.unmount(self.point(path)?)
     }
 
+    /// The path of the mount point that `path` names: `/tmp` for `//tmp/`.
+    pub fn point_path(&self, path: &[u8]) -> Result<Vec<u8>> {
+        Ok(path::join(b"/", self.directory.name(self.point(path)?)))
+    }
+
     /// Everything that is mounted.
     pub fn mounts(&self) -> Vec<MountInfo> {
         let info = |(place, mount): (usize, Arc<Mount>)| MountInfo {
@@ -80,6 +89,7 @@ impl Vfs {
             kind: mount.fs.kind(),
             source: mount.fs.source().into(),
             read_only: mount.fs.read_only(),
+            options: mount.fs.options(),
         };
         self.mounts.all().into_iter().map(info).collect()
     }

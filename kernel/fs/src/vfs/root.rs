@@ -1,6 +1,7 @@
 //! The root of the name space: a directory in memory whose entries are the mount points, fixed at boot. Nothing can be
 //! made, changed or removed in it.
 
+use super::path;
 use crate::error::{Error, Result};
 use crate::filesystem::{DirEntry, FileSystem, FileType, Ino, OpenFile, Stat, StatFs, Time};
 use alloc::sync::Arc;
@@ -17,8 +18,21 @@ pub(super) struct RootDirectory {
 }
 
 impl RootDirectory {
-    pub(super) fn new(points: &[&[u8]]) -> Self {
-        Self { points: points.iter().map(|name| name.to_vec()).collect() }
+    /// A name that is there twice, or cannot be one, is left out.
+    pub(super) fn new(names: &[&[u8]]) -> Self {
+        let mut points: Vec<Vec<u8>> = Vec::new();
+        for name in names {
+            let is_name = path::last(name).is_ok_and(|last| last.name == *name);
+            if is_name && !points.iter().any(|point| point == name) {
+                points.push(name.to_vec());
+            }
+        }
+        Self { points }
+    }
+
+    /// How many mount points there are.
+    pub(super) fn len(&self) -> usize {
+        self.points.len()
     }
 
     /// The place of the mount point `ino`.

@@ -13,9 +13,11 @@ use alloc::vec::Vec;
 const MAX_LINKS: u32 = 40;
 
 /// What a walk does with a symbolic link at the end of the path. One that a slash follows is always followed.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum AtEnd {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AtEnd {
+    /// Goes on to where it leads.
     Follow,
+    /// Has arrived: the link itself is meant.
     Keep,
 }
 

@@ -121,7 +121,7 @@ impl Machine {
         assert_eq!(restored.len(), 1);
         let frames_of_blob = handover.summary().blob_frames;
         assert_eq!(handover.release(arena.memory()), frames_of_blob);
-        let Restored { label, tmpfs, casualties } = restored.remove(0);
+        let Restored { label, tmpfs, casualties, .. } = restored.remove(0);
         assert!(label == b"/tmp" || blob.is_some());
         Ok((Self { tmpfs, arena, frames, generation: generation + 1 }, casualties))
     }

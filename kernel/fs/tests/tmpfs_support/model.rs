@@ -2,7 +2,7 @@
 //! letter of the manual pages, and knows nothing of frames but how many pages there would be.
 
 use fs::Error;
-use fs::filesystem::{FileType, NewNode, SetAttr, Time};
+use fs::filesystem::{FileType, NewNode, SetAttr, SetXattr, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub const PAGE: u64 = 4096;
@@ -18,6 +18,7 @@ pub struct Node {
     pub mtime: Time,
     pub ctime: Time,
     pub opens: u32,
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
 #[derive(Clone, Debug)]
@@ -248,6 +249,28 @@ impl Model {
         Ok(())
     }
 
+    pub fn set_xattr(&mut self, ino: u64, name: &[u8], value: &[u8], how: SetXattr, now: Time) -> Result<()> {
+        if name.is_empty() || name.contains(&0) {
+            return Err(Error::InvalidName);
+        }
+        let node = self.node_mut(ino)?;
+        match how {
+            SetXattr::Create if node.xattrs.contains_key(name) => return Err(Error::Exists),
+            SetXattr::Replace if !node.xattrs.contains_key(name) => return Err(Error::NoSuchAttribute),
+            _ => {}
+        }
+        node.xattrs.insert(name.to_vec(), value.to_vec());
+        node.ctime = now;
+        Ok(())
+    }
+
+    pub fn remove_xattr(&mut self, ino: u64, name: &[u8], now: Time) -> Result<()> {
+        let node = self.node_mut(ino)?;
+        node.xattrs.remove(name).ok_or(Error::NoSuchAttribute)?;
+        node.ctime = now;
+        Ok(())
+    }
+
     pub fn read(&mut self, ino: u64, pos: u64, len: usize, now: Time) -> Result<Vec<u8>> {
         let (bytes, _) = self.file_mut(ino)?;
         let from = bytes.len().min(pos as usize);
@@ -323,6 +346,6 @@ impl Model {
 
 impl Node {
     fn new(body: Body, mode: u16, now: Time) -> Self {
-        Self { body, mode, uid: 0, gid: 0, atime: now, mtime: now, ctime: now, opens: 0 }
+        Self { body, mode, uid: 0, gid: 0, atime: now, mtime: now, ctime: now, opens: 0, xattrs: BTreeMap::new() }
     }
 }
