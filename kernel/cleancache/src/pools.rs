@@ -140,6 +140,12 @@ impl Pools {
         self.frames
     }
 
+    /// Frames of all of them that hold nothing.
+    pub(crate) fn free(&self) -> u64 {
+        let with_free = self.with_free.iter().filter_map(|&slot| self.places.get(slot as usize)?.pool.as_ref());
+        with_free.map(|pool| pool.free.len() as u64).sum()
+    }
+
     /// Every pool, with its place.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Pool)> {
         self.places.iter().zip(0..).filter_map(|(place, slot)| Some((slot, place.pool.as_ref()?)))
