@@ -359,6 +359,7 @@ fn what_cannot_be_is_not_inherited() {
     assert!(cache.inherit_pages(pages(6, 8), &[1; 4]));
     assert!(!cache.inherit_pages(pages(9, 12), &[1; 4]), "pages that are there twice");
     assert!(!cache.inherit_file(file(5)), "a file that is there twice");
+    assert!(!cache.inherit_pages(pages(20, 20), &[1; 2]), "pages of a file that was refused");
     assert!(cache.inherit_file(file(6)));
     assert!(cache.inherit_pages(pages(u32::MAX - 1, 16), &[1; 2]));
     assert_eq!(cache.inherited().left, 6);

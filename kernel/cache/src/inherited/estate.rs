@@ -108,6 +108,8 @@ pub(crate) struct Estate {
     left: [u64; 3],
     /// Of each class: the first run that may have pages still, as reclaim knows.
     next: [usize; 3],
+    /// The file that was begun last was refused, and what follows is not of the one before.
+    refused: bool,
 }
 
 impl Estate {
@@ -121,6 +123,7 @@ impl Estate {
             sums: Listed::new(),
             left: [0; 3],
             next: [0; 3],
+            refused: true,
         }
     }
 
@@ -141,7 +144,8 @@ impl Estate {
     /// Begin a file. `false` when its number is not greater than that of the one before.
     pub(crate) fn push_file(&mut self, file: InheritedFile) -> bool {
         let last = self.files.len.checked_sub(1).and_then(|last| self.files.get(last));
-        if last.is_some_and(|last| last.file.ino >= file.ino) {
+        self.refused = last.is_some_and(|last| last.file.ino >= file.ino);
+        if self.refused {
             return false;
         }
         self.files.push(File { file, first: self.runs.len as u32, runs: 0 });
@@ -150,7 +154,7 @@ impl Estate {
 
     /// More of the file that was begun last. `false` when it does not come after what is there.
     pub(crate) fn push_run(&mut self, index: u32, frames: PfnRange, class: Class, cold: bool, sums: &[u32]) -> bool {
-        let Some(last) = self.files.len.checked_sub(1) else { return false };
+        let Some(last) = self.files.len.checked_sub(1).filter(|_| !self.refused) else { return false };
         let (first_sum, next_run) = (self.sums.len as u32, self.runs.len as u32);
         let before = self.runs.len.checked_sub(1).and_then(|at| self.runs.get(at)).copied();
         let Some(file) = self.files.get_mut(last) else { return false };
