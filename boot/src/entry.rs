@@ -62,6 +62,16 @@ global_asm!(
     .balign 4
     .long 0, 0                          // blank: the build seals the finished file
 
+    // Blank too: the build copies the kernel's notes here, handover versions and build.
+    .long 9, 8, 2
+    .asciz "Holdover"
+    .balign 4
+    .long 0, 0
+    .long 9, 64, 3
+    .asciz "Holdover"
+    .balign 4
+    .skip 64
+
     .section .text.pvh_entry, "ax"
     .code32
     .global pvh_entry

@@ -8,6 +8,7 @@ use core::fmt;
 use log::LevelFilter;
 
 use crate::console::Mode;
+use crate::fault::Stage;
 
 /// Most donations and most virtio-mmio slots that are taken; QEMU's microvm has 24 slots.
 const MAX_DONATIONS: usize = 8;
@@ -76,6 +77,8 @@ pub struct CommandLine {
     pub log_level: LevelFilter,
     /// Which page leaves cleancache when its pools are full.
     pub policy: MakePolicy,
+    /// Where to fail, to show what becomes of it.
+    pub panic_at: Option<Stage>,
     donations: List<Donation, MAX_DONATIONS>,
     slots: List<MmioSlot, MAX_SLOTS>,
 }
@@ -87,6 +90,7 @@ impl CommandLine {
             console: Mode::Plain,
             log_level: LevelFilter::Info,
             policy: policy::DEFAULT,
+            panic_at: None,
             donations: List::new(),
             slots: List::new(),
         };
@@ -115,6 +119,7 @@ impl CommandLine {
             "console" => self.console = mode(value).ok_or(bad)?,
             "policy" => self.policy = policy(value).ok_or(bad)?,
             "loglevel" => self.log_level = level(value).ok_or(bad)?,
+            "panic-at" => self.panic_at = Some(Stage::named(value).ok_or(bad)?),
             "donate" => {
                 for part in value.split(',') {
                     let donation = donation(part).ok_or(bad)?;

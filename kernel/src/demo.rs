@@ -22,7 +22,7 @@ use crate::shell::failure::At;
 use crate::shell::files::write_all;
 use crate::shell::sums::sum_file;
 use crate::shell::walk::{Step, Walk};
-use crate::shell::{Failure, Outcome, Session, machine, resume};
+use crate::shell::{Failure, Outcome, Session, kexec, resume};
 use crate::system::DISK;
 use crate::time;
 
@@ -61,7 +61,7 @@ fn first_half(session: &mut Session<'_>) -> Outcome {
     let next = format!("demo continue {} {};", sum.digest, sum.files);
     rest.line = [next.as_bytes(), &rest.line].concat();
     resume::leave(session, &rest)?;
-    machine::go(session, None)
+    kexec::go(session, None)
 }
 
 fn second_half(session: &mut Session<'_>, digest: &[u8], files: u64) -> Outcome {

@@ -1,6 +1,53 @@
-//! Bugs on purpose, so that tests see what a real one would look like. Reached only through the shell's `fault` word.
+//! Bugs on purpose, so that tests see what a real one would look like. Reached only through the shell's `fault` word, and the
+//! command line's `panic-at=`, which that word gives to the next kernel.
 
 use core::arch::asm;
+
+/// How a kernel is to fail before it is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// By a panic, as early as the command line is known: before memory is handed out.
+    Early,
+    /// By a panic, when everything stands and devices are in use.
+    Late,
+    /// By an exception, at the same moment as the latter.
+    Overflow,
+}
+
+impl Stage {
+    /// All of them, by name.
+    const NAMES: [(&str, Stage); 3] = [("early", Stage::Early), ("late", Stage::Late), ("overflow", Stage::Overflow)];
+
+    /// The stage of that name.
+    pub fn named(name: &str) -> Option<Stage> {
+        Self::NAMES.iter().find(|(known, _)| *known == name).map(|&(_, stage)| stage)
+    }
+
+    /// What makes a kernel fail then, to be put behind its command line.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Early => " panic-at=early",
+            Stage::Late => " panic-at=late",
+            Stage::Overflow => " panic-at=overflow",
+        }
+    }
+}
+
+/// Where a kernel fails that is to fail early.
+pub fn early(asked_for: Option<Stage>) {
+    if asked_for == Some(Stage::Early) {
+        panic!("provoked by `panic-at=early`");
+    }
+}
+
+/// Where a kernel fails that is to fail late.
+pub fn late(asked_for: Option<Stage>) {
+    match asked_for {
+        Some(Stage::Late) => panic!("provoked by `panic-at=late`"),
+        Some(Stage::Overflow) => stack_overflow(),
+        Some(Stage::Early) | None => {}
+    }
+}
 
 /// An ordinary panic.
 pub fn panic() -> ! {

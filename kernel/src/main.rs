@@ -16,6 +16,7 @@ mod generation;
 mod kexec;
 mod machine;
 mod memory;
+mod note;
 mod panic;
 mod power;
 mod random;
@@ -64,6 +65,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         boot.field("generation", parcel.generation).field("build", machine::BUILD)
     });
 
+    fault::early(command_line.panic_at);
     if let Err(reason) = guarded {
         warn!(target: "boot", "no guard page under a trap stack: {reason}");
     }
@@ -116,6 +118,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         disks,
     };
     let system = System::start(machine, sources, command_line.policy, handover);
+    fault::late(command_line.panic_at);
+    system.generation.up(memory);
     shell::run(&system)
 }
 

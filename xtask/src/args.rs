@@ -201,6 +201,8 @@ pub struct Run {
 pub enum Story {
     /// The host squeezes a busy guest by its balloon, and releases it; leaves a picture of the timeline
     Balloon,
+    /// A busy guest goes on in another build of the kernel; leaves a picture with the gap in it
+    Kexec,
 }
 
 /// Flags of `demo`.

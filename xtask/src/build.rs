@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use bootproto::image::{About, describe, seal};
 
 use crate::args::Profile;
 use crate::host;
@@ -36,8 +37,10 @@ pub fn build(places: &Places, toolchain: &Toolchain, profile: Profile) -> Result
     update(&embedded, &small)?;
     let variables = [("HOLDOVER_BUILD", built.id.as_ref()), ("HOLDOVER_KERNEL", embedded.as_ref())];
     let boot = compile(places, toolchain, profile, "boot", &variables)?;
+    let about = About::of(&small).with_context(|| format!("{kernel:?}"))?;
     let mut small = strip(&read(&boot)?).with_context(|| format!("{boot:?}"))?;
-    bootproto::image::seal(&mut small).with_context(|| format!("{boot:?} cannot be sealed"))?;
+    describe(&mut small, &about).with_context(|| format!("{boot:?}"))?;
+    seal(&mut small).with_context(|| format!("{boot:?} cannot be sealed"))?;
     update(&built.bootable, &small)?;
     Ok(built)
 }

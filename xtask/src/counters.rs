@@ -72,6 +72,54 @@ impl Counters {
     }
 }
 
+/// What crossed the last kexec, as `kho` says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Crossing {
+    /// The build that runs, and the one before it.
+    pub build: String,
+    pub previous: String,
+    /// Frames of tmpfs content that were handed over, how many of them were claimed since, and how many are left as they are.
+    pub frames: u64,
+    pub claimed: u64,
+    pub left: u64,
+    /// Windows of content that were compared with their checksum, and how many were not what they should be.
+    pub verified: u64,
+    pub failed: u64,
+    /// Bytes of metadata.
+    pub metadata: u64,
+    /// Pages of caches that were handed over, and how many of them were used since.
+    pub cached: u64,
+    pub taken: u64,
+    /// From the beginning of the kexec to a tree in which files can be opened, in microseconds.
+    pub downtime: u64,
+}
+
+impl Crossing {
+    /// Reads the output of `kho`.
+    pub fn parse(text: &str) -> Result<Crossing> {
+        let line = |name: &str| {
+            let line = text.lines().find_map(|line| line.trim_start().strip_prefix(name));
+            line.with_context(|| format!("no '{name}' in what kho says"))
+        };
+        let number = |of: &str, word: &str| {
+            after(line(of)?, word).with_context(|| format!("no '{word}N' in the line '{of}' of what kho says"))
+        };
+        Ok(Crossing {
+            build: line("build ")?.to_owned(),
+            previous: line("previous build ")?.to_owned(),
+            frames: number("handed over: ", "frames ")?,
+            metadata: number("handed over: ", "metadata ")?,
+            claimed: number("tmpfs: ", "claimed ")?,
+            left: number("tmpfs: ", "left ")?,
+            verified: number("tmpfs: ", "verified ")?,
+            failed: number("tmpfs: ", "failed ")?,
+            cached: number("caches: ", "handed over ")?,
+            taken: number("caches: ", "taken ")?,
+            downtime: number("downtime", " ")?,
+        })
+    }
+}
+
 /// The first number of frames in the row with this name, in the output of `free`.
 pub fn row(text: &str, name: &str) -> Option<u64> {
     text.lines().find_map(|line| leading(line.strip_prefix(name)?.trim_start()))
@@ -109,6 +157,20 @@ filesystem vda: cached 9
         assert_eq!(whole, [("carveout", true), ("balloon", false)]);
         assert!(Counters::parse("").is_err());
         assert!(Counters::parse(&SAID.replace("free 4090", "free x")).is_err());
+    }
+
+    #[test]
+    fn what_crossed_is_read() {
+        let text = "generation 1\nbuild b\nprevious build a\n\
+                    handed over: inodes 3, extents 2, frames 700; metadata 350 bytes in 1 frames, version 2\n\
+                    tmpfs: claimed 64, left 636; verified 1 windows, failed 0\nquarantined 0\n\
+                    caches: handed over 40, taken 5, left 35, failed 0, dropped 0\ndowntime 1234 us\n";
+        let crossing = Crossing::parse(text).unwrap();
+        assert_eq!((&*crossing.build, &*crossing.previous), ("b", "a"));
+        assert_eq!((crossing.frames, crossing.metadata, crossing.claimed, crossing.left), (700, 350, 64, 636));
+        assert_eq!((crossing.verified, crossing.failed), (1, 0));
+        assert_eq!((crossing.cached, crossing.taken, crossing.downtime), (40, 5, 1234));
+        assert!(Crossing::parse("generation 0\n").is_err());
     }
 
     #[test]

@@ -9,8 +9,11 @@
 mod args;
 mod bench;
 mod build;
+mod chart;
 mod commands;
 mod counters;
+mod crossing;
+mod crossing_picture;
 mod donation;
 mod faults;
 mod guest;

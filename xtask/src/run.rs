@@ -20,7 +20,7 @@ use crate::places::WorkDir;
 use crate::session::Session;
 use crate::size::Size;
 use crate::workshop::{MEMORY, Workshop};
-use crate::{image, squeeze, steer, symbolise, tree};
+use crate::{crossing, image, squeeze, steer, symbolise, tree};
 
 /// The demo's memory and tree: small enough to be quick, the tree larger than memory and what is
 /// donated together.
@@ -58,6 +58,7 @@ pub fn demo(workshop: &Workshop, args: &Demo) -> Result<Exit> {
     match args.story {
         None => tell_story(workshop, &args.machine, None),
         Some(Story::Balloon) => squeeze::demo(workshop, &args.machine),
+        Some(Story::Kexec) => crossing::demo(workshop, &args.machine),
     }
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use bootproto::image::{About, BuildName, Versions, describe, seal};
 use sha2::{Digest, Sha256};
 
 use crate::places::make_dir;
@@ -178,7 +179,6 @@ pub fn bulk(top: &Path, bytes: u64, files: u32) -> Result<()> {
     Ok(())
 }
 
-/// Files whose block maps reach every level of indirection with 1 KiB blocks (12 direct, 256
 /// One file of `bytes` bytes, no two pages of which are alike.
 pub fn large(top: &Path, bytes: u64) -> Result<()> {
     make_dir(top)?;
@@ -194,6 +194,7 @@ pub fn large(top: &Path, bytes: u64) -> Result<()> {
     Ok(())
 }
 
+/// Files whose block maps reach every level of indirection with 1 KiB blocks (12 direct, 256
 /// single, 65,536 double), and one of more than 4 GiB; nearly all of it holes.
 pub fn far(top: &Path) -> Result<()> {
     let mut tree = Filler::new(top, 3)?;
@@ -220,9 +221,18 @@ pub fn bad_kernels(top: &Path, bootable: &Path, kernel: &Path) -> Result<()> {
         *byte ^= 0xa5;
     }
     tree.file("boot/damaged", &damaged)?;
+    tree.file("boot/newer", &of_versions(&good, Versions { oldest: 7007, newest: 7009 })?)?;
     // A good ELF, but one without an entry for PVH.
     let plain = fs::read(kernel).with_context(|| format!("cannot read {kernel:?}"))?;
     tree.file("boot/no-entry", &plain)
+}
+
+/// A bootable file that says it reads these handover versions, sealed.
+fn of_versions(good: &[u8], versions: Versions) -> Result<Vec<u8>> {
+    let mut file = good.to_vec();
+    describe(&mut file, &About { versions, build: BuildName::new("of another day") })?;
+    seal(&mut file)?;
+    Ok(file)
 }
 
 /// What `sha256sum -r` has to print for a tree: each regular file below `top`, named as if `top`

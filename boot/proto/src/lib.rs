@@ -20,7 +20,7 @@ pub mod parcel;
 pub mod pvh;
 mod span;
 
-pub use parcel::Parcel;
+pub use parcel::{Jump, Parcel};
 pub use span::Span;
 
 /// The size of a page and of a frame, in bytes.

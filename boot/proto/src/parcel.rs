@@ -4,10 +4,11 @@
 //! stage checks it, brings it up to date and gives it to its kernel as `BootInfo`'s ramdisk. On a first boot the boot
 //! stage makes one from nothing.
 //!
-//! Layout, little-endian: a header ([`Header`]), then the command line, the previous build and the notice, one after
-//! the other. The CRC-32C covers everything with its own field taken as zero, and the whole length is in the header,
-//! so any flipped bit and any truncation are refused. `version` changes when an old reader would misunderstand; a
-//! header that merely grew says so in `header_len`, and its new fields are skipped.
+//! Layout, little-endian: a header ([`Header`], with [`Growth`] behind it), then the command line, the previous build and
+//! the notice, one after the other. The CRC-32C covers everything with its own field taken as zero, and the whole length is
+//! in the header, so any flipped bit and any truncation are refused. `version` changes when an old reader would
+//! misunderstand; a header that merely grew says so in `header_len`: an old reader skips the new fields, and a new reader
+//! takes those that an old header lacks for zero.
 
 use crate::Span;
 use core::fmt;
@@ -47,8 +48,32 @@ pub struct Parcel<'a> {
     pub exec_tsc: u64,
     /// The build that handed over; empty on a first boot.
     pub previous_build: &'a [u8],
-    /// Why a handover was not taken, for the log; empty if there was none or it was taken.
+    /// What else the log should say: why a handover was not taken, or what became of the kernel between. Mostly empty.
     pub notice: &'a [u8],
+    /// How to start the kernel before again, should this one fail before it is up.
+    pub way_back: Option<Jump>,
+    /// Whether this kernel is the one before, started again because the one after it failed.
+    pub came_back: bool,
+}
+
+/// A jump that a kernel has prepared: what its few instructions are given. All are physical addresses.
+///
+/// Whoever makes it has to reach those instructions: the page tables map memory at its own address, and in their upper half what
+/// the kernel had there that made them. Another kernel has to put its own upper half there first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Jump {
+    /// The top page table.
+    pub page_tables: u64,
+    /// The page to make the moves from.
+    pub code: u64,
+    /// The list of moves.
+    pub moves: u64,
+    /// The page to go on in, below 4 GiB.
+    pub code_copy: u64,
+    /// The next boot stage's start info.
+    pub start_info: u64,
+    /// The next boot stage's entry.
+    pub entry: u32,
 }
 
 /// Why a parcel could not be written.
@@ -157,7 +182,53 @@ struct Header {
     reserved: U32,
 }
 
-const HEADER_LEN: usize = size_of::<Header>();
+/// What the header has grown by since.
+#[derive(Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Growth {
+    has_way_back: U32,
+    came_back: U32,
+    entry: U32,
+    reserved: U32,
+    page_tables: U64,
+    code: U64,
+    moves: U64,
+    code_copy: U64,
+    start_info: U64,
+}
+
+impl Growth {
+    fn new(way_back: Option<Jump>, came_back: bool) -> Growth {
+        let jump = way_back.unwrap_or_default();
+        Growth {
+            has_way_back: u32::from(way_back.is_some()).into(),
+            came_back: u32::from(came_back).into(),
+            entry: jump.entry.into(),
+            reserved: U32::ZERO,
+            page_tables: jump.page_tables.into(),
+            code: jump.code.into(),
+            moves: jump.moves.into(),
+            code_copy: jump.code_copy.into(),
+            start_info: jump.start_info.into(),
+        }
+    }
+
+    fn way_back(&self) -> Result<Option<Jump>, ParcelError> {
+        let jump = Jump {
+            page_tables: self.page_tables.get(),
+            code: self.code.get(),
+            moves: self.moves.get(),
+            code_copy: self.code_copy.get(),
+            start_info: self.start_info.get(),
+            entry: self.entry.get(),
+        };
+        flag("way back", self.has_way_back).map(|there| there.then_some(jump))
+    }
+}
+
+/// What every header has.
+const FIRST_LEN: usize = size_of::<Header>();
+const HEADER_LEN: usize = FIRST_LEN + size_of::<Growth>();
 const _: () = assert!(HEADER_LEN + COMMAND_LINE_MAX + BUILD_MAX + NOTICE_MAX <= PARCEL_MAX);
 
 impl<'a> Parcel<'a> {
@@ -197,7 +268,8 @@ impl<'a> Parcel<'a> {
         let out = out.get_mut(..needed).ok_or(too_small)?;
 
         let mut rest = &mut *out;
-        for part in [header.as_bytes(), self.command_line, self.previous_build, self.notice] {
+        let growth = Growth::new(self.way_back, self.came_back);
+        for part in [header.as_bytes(), growth.as_bytes(), self.command_line, self.previous_build, self.notice] {
             let (place, behind) = rest.split_at_mut_checked(part.len()).ok_or(too_small)?;
             place.copy_from_slice(part);
             rest = behind;
@@ -233,8 +305,13 @@ impl<'a> Parcel<'a> {
         }
 
         let header_len = usize::from(header.header_len.get());
-        if header_len < HEADER_LEN {
+        if header_len < FIRST_LEN {
             return Err(ParcelError::BadField("header length"));
+        }
+        let mut growth = Growth::new(None, false);
+        let grown = bytes.get(FIRST_LEN..header_len).ok_or(ParcelError::BadField("header length"))?;
+        for (to, from) in growth.as_mut_bytes().iter_mut().zip(grown) {
+            *to = *from;
         }
         let mut rest = bytes.get(header_len..).ok_or(ParcelError::BadField("header length"))?;
         let mut text = |field, len: U32, max: usize| {
@@ -247,22 +324,28 @@ impl<'a> Parcel<'a> {
         let command_line = text("command line", header.command_line_len, COMMAND_LINE_MAX)?;
         let previous_build = text("previous build", header.previous_build_len, BUILD_MAX)?;
         let notice = text("notice", header.notice_len, NOTICE_MAX)?;
-        let handover_root = match header.has_root.get() {
-            0 => None,
-            1 => Some(header.handover_root.get()),
-            _ => return Err(ParcelError::BadField("handover root")),
-        };
+        let has_root = flag("handover root", header.has_root)?;
         Ok(Parcel {
             generation: header.generation.get(),
             command_line,
             scratch: Span { start: header.scratch_start.get(), len: header.scratch_len.get() },
             boot_image: Span { start: header.boot_image_start.get(), len: header.boot_image_len.get() },
             boot_entry: header.boot_entry.get(),
-            handover_root,
+            handover_root: has_root.then_some(header.handover_root.get()),
             exec_tsc: header.exec_tsc.get(),
             previous_build,
             notice,
+            way_back: growth.way_back()?,
+            came_back: flag("field on a way back", growth.came_back)?,
         })
+    }
+}
+
+fn flag(field: &'static str, value: U32) -> Result<bool, ParcelError> {
+    match value.get() {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(ParcelError::BadField(field)),
     }
 }
 
@@ -275,6 +358,6 @@ fn checksum_without_itself(header: &Header, bytes: &[u8]) -> u32 {
     let cleared = Header { checksum: U32::ZERO, ..*header };
     let mut digest = CRC32C.digest();
     digest.update(cleared.as_bytes());
-    digest.update(bytes.get(HEADER_LEN..).unwrap_or_default());
+    digest.update(bytes.get(FIRST_LEN..).unwrap_or_default());
     digest.finalize()
 }

@@ -1,12 +1,18 @@
 //! Bootable files, well made and hostile.
 
 use bootproto::Span;
-use bootproto::image::{BootImage, ImageError, ParseError, parse_slice, seal};
+use bootproto::image::{
+    About, BootImage, BuildName, ImageError, KernelNotes, ParseError, Versions, describe, parse_slice, seal,
+};
 use proptest::prelude::*;
+use zerocopy::IntoBytes;
 
 const CODE_OFFSET: usize = 0x1000;
 const NOTES_OFFSET: usize = 0x200;
 const ENTRY: u32 = 0x10_0010;
+/// Where the notes on the kernel stand, behind the entry and the seal.
+const ABOUT_OFFSET: usize = NOTES_OFFSET + 24 + 32;
+const ABOUT: About = About { versions: Versions { oldest: 2, newest: 5 }, build: BuildName::new("0.2.0 release") };
 
 fn put(file: &mut [u8], offset: usize, bytes: &[u8]) {
     file[offset..offset + bytes.len()].copy_from_slice(bytes);
@@ -61,6 +67,10 @@ fn file_with(headers: &[Header]) -> Vec<u8> {
     put(&mut file, 52, &[64, 0, 56, 0, headers.len() as u8 + 1, 0]);
     let mut notes = note(b"Xen", 18, &u64::from(ENTRY).to_le_bytes());
     notes.extend(note(b"Holdover", 1, &[0; 8]));
+    notes.extend(note(b"Holdover", 2, &[2, 0, 0, 0, 5, 0, 0, 0]));
+    let mut build = b"0.2.0 release".to_vec();
+    build.resize(64, 0);
+    notes.extend(note(b"Holdover", 3, &build));
     put(&mut file, NOTES_OFFSET, &notes);
     let notes = Header {
         kind: 4,
@@ -170,6 +180,69 @@ fn a_file_without_the_note_is_refused() {
     put(&mut file, NOTES_OFFSET + 24 + 12, b"H0ldover");
     assert_eq!(parse_slice(&file).unwrap_err(), ImageError::NoSeal);
     assert_eq!(seal(&mut file), Err(ImageError::NoSeal));
+}
+
+#[test]
+fn a_file_says_what_its_kernel_reads() {
+    let image = parse_slice(&file()).unwrap();
+    assert_eq!(image.about(), &ABOUT);
+    assert_eq!(image.handover_versions().to_string(), "2 to 5");
+    assert_eq!(About::of(&file()), Ok(ABOUT));
+
+    let versions = |oldest: u32, newest: u32| {
+        let words = [oldest.to_le_bytes(), newest.to_le_bytes()].concat();
+        patched(ABOUT_OFFSET + 24, &words)
+    };
+    for (oldest, newest) in [(0, 0), (0, 3), (6, 5), (u32::MAX, 0)] {
+        assert_eq!(versions(oldest, newest), ImageError::BadVersions { oldest, newest });
+    }
+}
+
+#[test]
+fn a_file_of_before_these_notes_reads_version_1() {
+    let mut file = file();
+    put(&mut file, ABOUT_OFFSET + 12, b"H0ldover");
+    put(&mut file, ABOUT_OFFSET + 32 + 12, b"H0ldover");
+    let image = parse_slice(&file).unwrap();
+    assert_eq!(image.handover_versions(), Versions { oldest: 1, newest: 1 });
+    assert_eq!(image.about().build.as_bytes(), b"");
+    assert_eq!(About::of(&file), Err(ImageError::NoAbout));
+    assert_eq!(describe(&mut file, &ABOUT), Err(ImageError::NoAbout));
+}
+
+#[test]
+fn a_file_is_described_before_it_is_sealed() {
+    let other = About { versions: Versions { oldest: 1, newest: 9 }, build: BuildName::new(&"long".repeat(40)) };
+    assert_eq!(other.build.as_bytes().len(), 64);
+    let mut file = sealed();
+    describe(&mut file, &other).unwrap();
+    assert!(matches!(load(&file, 4096), Err(ImageError::BadChecksum { .. })));
+    seal(&mut file).unwrap();
+    assert_eq!(load(&file, 4096).unwrap().about(), &other);
+}
+
+/// The notes that a kernel makes of its constants are those that the walk over notes finds.
+#[test]
+fn the_notes_of_a_kernel_are_notes() {
+    let notes = KernelNotes::new(ABOUT.versions, "0.2.0 release");
+    let bytes = notes.as_bytes();
+    assert_eq!(&file()[ABOUT_OFFSET..ABOUT_OFFSET + bytes.len()], bytes);
+}
+
+#[test]
+fn versions_meet_at_the_newest_that_both_know() {
+    let versions = |oldest, newest| Versions { oldest, newest };
+    for (a, b, common) in [
+        ((1, 1), (1, 1), Some(1)),
+        ((1, 2), (1, 1), Some(1)),
+        ((1, 2), (2, 3), Some(2)),
+        ((1, 3), (2, 7), Some(3)),
+        ((1, 2), (3, 4), None),
+        ((7, 9), (1, 2), None),
+    ] {
+        let (a, b) = (versions(a.0, a.1), versions(b.0, b.1));
+        assert_eq!((a.newest_common(b), b.newest_common(a)), (common, common), "{a} and {b}");
+    }
 }
 
 proptest! {

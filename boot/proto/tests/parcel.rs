@@ -1,7 +1,7 @@
 //! The parcel against hostile bytes: what was written comes back, and nothing else passes.
 
-use bootproto::Span;
 use bootproto::parcel::{BUILD_MAX, COMMAND_LINE_MAX, EncodeError, NOTICE_MAX, PARCEL_MAX, Parcel, ParcelError};
+use bootproto::{Jump, Span};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -12,6 +12,8 @@ struct Owned {
     command_line: Vec<u8>,
     previous_build: Vec<u8>,
     notice: Vec<u8>,
+    way_back: Option<[u64; 5]>,
+    came_back: bool,
 }
 
 impl Owned {
@@ -27,6 +29,15 @@ impl Owned {
             exec_tsc: self.numbers.3,
             previous_build: &self.previous_build,
             notice: &self.notice,
+            way_back: self.way_back.map(|[page_tables, code, moves, code_copy, start_info]| Jump {
+                page_tables,
+                code,
+                moves,
+                code_copy,
+                start_info,
+                entry: self.numbers.0,
+            }),
+            came_back: self.came_back,
         }
     }
 
@@ -45,17 +56,51 @@ fn parcels() -> impl Strategy<Value = Owned> {
         vec(any::<u8>(), 0..=COMMAND_LINE_MAX),
         vec(any::<u8>(), 0..=BUILD_MAX),
         vec(any::<u8>(), 0..=NOTICE_MAX),
+        any::<Option<[u64; 5]>>(),
+        any::<bool>(),
     )
-        .prop_map(|(numbers, spans, command_line, previous_build, notice)| Owned {
+        .prop_map(|(numbers, spans, command_line, previous_build, notice, way_back, came_back)| Owned {
             numbers,
             spans,
             command_line,
             previous_build,
             notice,
+            way_back,
+            came_back,
         })
 }
 
+/// The parcel with another header: what the header is from its 96th byte on, and what it is called to be long.
+fn with_growth(bytes: &[u8], growth: &[u8]) -> Vec<u8> {
+    let texts = usize::from(u16::from_le_bytes([bytes[10], bytes[11]]));
+    let mut other = [&bytes[..FIRST_HEADER], growth, &bytes[texts..]].concat();
+    let header_len = (FIRST_HEADER + growth.len()) as u16;
+    let total_len = other.len() as u32;
+    other[10..12].copy_from_slice(&header_len.to_le_bytes());
+    other[12..16].copy_from_slice(&total_len.to_le_bytes());
+    other[16..20].fill(0);
+    let checksum = crc::Crc::<u32>::new(&crc::CRC_32_ISCSI).checksum(&other);
+    other[16..20].copy_from_slice(&checksum.to_le_bytes());
+    other
+}
+
+/// The header as it was when it had not grown yet.
+const FIRST_HEADER: usize = 96;
+
 proptest! {
+    /// A kernel of before the header grew, and one of after it will have grown again.
+    #[test]
+    fn shorter_and_longer_headers_are_understood(owned in parcels(), more in vec(any::<u8>(), 0..100)) {
+        let bytes = owned.encoded();
+        let old = Parcel { way_back: None, came_back: false, ..owned.parcel() };
+        let first = with_growth(&bytes, &[]);
+        prop_assert_eq!(Parcel::decode(&first), Ok(old));
+        let growth = &bytes[FIRST_HEADER..usize::from(bytes[10])];
+        let longer = with_growth(&bytes, &[growth, &more].concat());
+        prop_assume!(longer.len() <= PARCEL_MAX);
+        prop_assert_eq!(Parcel::decode(&longer), Ok(owned.parcel()));
+    }
+
     #[test]
     fn what_was_written_comes_back(owned in parcels()) {
         let bytes = owned.encoded();
@@ -107,6 +152,7 @@ fn every_single_bit_counts() {
         command_line: b"console=tagged",
         scratch: Span { start: 0x10_0000, len: 0x90_0000 },
         handover_root: Some(0x4000_0000),
+        way_back: Some(Jump { page_tables: 0x5000_0000, entry: 0x10_0000, ..Jump::default() }),
         ..Parcel::default()
     };
     let mut bytes = [0; PARCEL_MAX];

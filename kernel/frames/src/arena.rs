@@ -1,12 +1,13 @@
 //! A machine's memory on the host, for tests: the same code over a block of ordinary memory.
 //!
-//! Every arena's frames are numbered from [`BASE`] on; an annex lies above them, behind a hole. An arena asserts, when dropped, that each frame came back. Its block
-//! is kept for ever, and used again by the next arena of the same shape: a `&'static Memory` that a test still holds is then
-//! stale, never dangling.
+//! Every arena's frames are numbered from [`BASE`] on; an annex lies above them, behind a hole. An arena asserts, when dropped,
+//! that each frame came back, and takes all of them: its block is kept for ever, and is a new machine for the next arena
+//! of the same shape, or for the next generation of one. So a thousand kexecs need the blocks of two machines. A `&'static Memory` that a
+//! test still holds is then stale, never dangling, and has no frame to give.
 
 use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange};
 use crate::layout::Layout;
-use crate::memory::Memory;
+use crate::memory::{Memory, Retired};
 use crate::meta::FrameMeta;
 use crate::run::FrameRun;
 use alloc::alloc::{Layout as Block, alloc_zeroed, handle_alloc_error};
@@ -17,8 +18,8 @@ use std::sync::Mutex;
 /// The first frame of every arena.
 pub const BASE: Pfn = Pfn::new(1024);
 
-/// Arenas that are free to be used again.
-static FREE: Mutex<Vec<(Shape, &'static Memory)>> = Mutex::new(Vec::new());
+/// Machines that are over.
+static OVER: Mutex<Vec<(Shape, Retired)>> = Mutex::new(Vec::new());
 
 /// How many frames of which kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,15 +65,16 @@ impl Arena {
         (arena, run)
     }
 
+    /// A machine with `frames` frames, the first `scratch` of them the scratch area, that was just entered by a kexec which nobody saw:
+    /// all frames are free but those of `set_aside` (sorted, disjoint), which hold what `fill` writes to them.
+    pub fn found(frames: usize, scratch: usize, set_aside: &[PfnRange], fill: impl Fn(Pfn, &mut Page)) -> Self {
+        let shape = Shape { frames, scratch, annex: 0 };
+        let fill = |slot: u32, page: &mut Page| fill(BASE.offset(u64::from(slot)), page);
+        Self { shape, memory: install(shape, over(shape), set_aside, fill) }
+    }
+
     fn of_shape(shape: Shape) -> Self {
-        let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let known = free.iter().position(|&(known, _)| known == shape).map(|at| free.swap_remove(at).1);
-        drop(free);
-        let memory = match known {
-            Some(known) => again(shape, known),
-            None => install(shape, &[], |_, _| ()),
-        };
-        Self { shape, memory }
+        Self { shape, memory: install(shape, over(shape), &[], |_, _| ()) }
     }
 
     /// Write to a byte of a frame of the annex behind everybody's back, as a host does that shares it.
@@ -88,10 +90,13 @@ impl Arena {
     }
 
     /// The machine after a kexec: all frames free but those of `set_aside` (sorted, disjoint), which hold the bytes that they
-    /// hold here. This machine is left as it is, so that what the old kernel owned can be dropped.
+    /// hold here; the others hold whatever was there. This machine is left as it is, so that what the old kernel owned can be
+    /// dropped; once it is dropped itself, its block can be the generation after the next.
     pub fn kexec(&self, set_aside: &[PfnRange]) -> Self {
         let old = self.memory;
-        let memory = install(self.shape, set_aside, |slot, page| {
+        // Nobody counts who owns the frames of an annex, so such a machine is not known to be over within one test.
+        let over = if self.shape.annex == 0 { over(self.shape) } else { None };
+        let memory = install(self.shape, over, set_aside, |slot, page| {
             // SAFETY: both blocks have a frame at `slot`. The old machine stands still while it is copied: this is called by the
             // thread that plays its kernel.
             *page = unsafe { *old.page(slot).as_ref() };
@@ -105,43 +110,49 @@ impl Arena {
     }
 }
 
-/// The machine of an arena that is gone, for a new one. What its lists are like by now is of no concern to most tests.
-#[cfg(not(feature = "shuttle"))]
-fn again(_: Shape, memory: &'static Memory) -> &'static Memory {
-    memory
+/// A machine of this shape that is over.
+fn over(shape: Shape) -> Option<Retired> {
+    let mut over = OVER.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let at = over.iter().position(|&(known, _)| known == shape)?;
+    Some(over.swap_remove(at).1)
 }
 
-/// The machine of an arena that is gone, as if it were new: a test that is repeated by its seed must find the same each time,
-/// and locks of a test that has ended are not of the next one.
-#[cfg(feature = "shuttle")]
-fn again(shape: Shape, memory: &'static Memory) -> &'static Memory {
-    let scratch = PfnRange { start: BASE, count: shape.scratch as u64 };
-    let all = PfnRange { start: BASE, count: shape.frames as u64 };
-    let layout = Layout { span: all, scratch, usable: &[all], set_aside: &[], annex: shape.annex as u32 };
-    // SAFETY: the machine was installed with this shape; its arena is gone, which asserted that no frame has an owner.
-    let memory = unsafe { memory.install_again(&layout) }.expect("as before");
-    annex(shape, memory);
-    memory
-}
-
-fn install(shape: Shape, set_aside: &[PfnRange], fill: impl Fn(u32, &mut Page)) -> &'static Memory {
+/// A machine whose frames that are set aside hold what `fill` writes to them: one that is over, or one that is made for it.
+fn install(
+    shape: Shape,
+    over: Option<Retired>,
+    set_aside: &[PfnRange],
+    fill: impl Fn(u32, &mut Page),
+) -> &'static Memory {
     let Shape { frames, scratch, annex: annexed } = shape;
     let all = PfnRange { start: BASE, count: frames as u64 };
-    let behind = shape.annex_start().get() - BASE.get() + annexed as u64;
-    let window: NonNull<u8> = zeroed((behind as usize) << FRAME_SHIFT, FRAME_SIZE);
-    let meta: NonNull<u8> = zeroed((frames + annexed) * size_of::<FrameMeta>(), align_of::<FrameMeta>());
-    for range in set_aside {
-        for pfn in range.start.get()..range.end().get() {
-            let slot = (pfn - BASE.get()) as u32;
-            assert!((slot as usize) < frames, "set aside outside the arena");
-            // SAFETY: the slot lies within the block, which nobody else knows yet.
-            fill(slot, unsafe { window.byte_add((slot as usize) << FRAME_SHIFT).cast().as_mut() });
-        }
-    }
     let scratch = PfnRange { start: BASE, count: scratch as u64 };
     let layout = Layout { span: all, scratch, usable: &[all], set_aside, annex: annexed as u32 };
-    // SAFETY: both blocks were just allocated in the right sizes, are never freed, and are known to nobody else.
-    let memory = unsafe { Memory::install(window, meta.cast(), &layout) }.expect("a well-formed arena");
+    let aside = || {
+        let pfns = set_aside.iter().flat_map(|range| range.start.get()..range.end().get());
+        pfns.map(|pfn| {
+            assert!(all.contains(Pfn::new(pfn)), "set aside outside the arena");
+            (pfn - BASE.get()) as u32
+        })
+    };
+    let memory = match over {
+        Some(mut over) => {
+            aside().for_each(|slot| fill(slot, over.page_mut(slot)));
+            over.install(&layout)
+        }
+        None => {
+            let behind = shape.annex_start().get() - BASE.get() + annexed as u64;
+            let window: NonNull<u8> = zeroed((behind as usize) << FRAME_SHIFT, FRAME_SIZE);
+            let meta: NonNull<u8> = zeroed((frames + annexed) * size_of::<FrameMeta>(), align_of::<FrameMeta>());
+            for slot in aside() {
+                // SAFETY: the slot lies within the block, which nobody else knows yet.
+                fill(slot, unsafe { window.byte_add((slot as usize) << FRAME_SHIFT).cast().as_mut() });
+            }
+            // SAFETY: both blocks were just allocated in the right sizes, are never freed, and are known to nobody else.
+            unsafe { Memory::install(window, meta.cast(), &layout) }
+        }
+    };
+    let memory = memory.expect("a well-formed arena");
     annex(shape, memory);
     memory
 }
@@ -167,8 +178,8 @@ impl Drop for Arena {
         }
         let stats = self.memory.stats();
         assert_eq!(stats.owned(), 0, "frames that did not come back: {stats:?}");
-        self.memory.release_set_aside();
-        let mut free = FREE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        free.push((self.shape, self.memory));
+        // Somebody who still has a reference to it may have taken a frame since.
+        let over = self.memory.retire().expect("all frames of a machine that is over");
+        OVER.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((self.shape, over));
     }
 }

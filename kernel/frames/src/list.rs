@@ -79,6 +79,14 @@ impl FrameList {
         (self.links.head != NIL).then(|| self.memory.name(self.links.head).pfn())
     }
 
+    /// The numbers of its frames, from front to back.
+    pub fn pfns(&self) -> impl Iterator<Item = Pfn> + '_ {
+        let follow = |&slot: &u32| self.memory.meta().get(slot as usize).map(|record| record.next.load(Relaxed));
+        // Each frame is met once, whatever the records say.
+        let slots = core::iter::successors(Some(self.links.head), follow).take(self.len());
+        slots.map(|slot| self.memory.name(slot).pfn())
+    }
+
     /// Whether the frame `pfn` is on this list.
     pub fn contains(&self, pfn: Pfn) -> bool {
         self.memory.checked_slot(pfn).is_some_and(|slot| self.holds(slot))

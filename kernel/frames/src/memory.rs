@@ -18,6 +18,11 @@ use core::ops::Range;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
+#[cfg(not(target_os = "none"))]
+mod again;
+#[cfg(not(target_os = "none"))]
+pub(crate) use again::Retired;
+
 /// Machines that can exist at a time. A guest has one; the tests of one process run side by side.
 const MACHINES: usize = 1024;
 
@@ -89,21 +94,6 @@ impl Memory {
         memory.enter_table().ok_or(LayoutError::TooMany)
     }
 
-    /// Set up the memory of a machine whose test has ended for the next one, as if it had just been installed.
-    ///
-    /// # Safety
-    /// As for [`Memory::install`], whose `window` and `meta` this machine has; no frame of it has an owner.
-    #[cfg(feature = "shuttle")]
-    pub(crate) unsafe fn install_again(&self, layout: &Layout<'_>) -> Result<&'static Memory, LayoutError> {
-        let meta = NonNull::from(self.meta).cast();
-        // SAFETY: the caller's promise.
-        let mut memory = unsafe { Self::build(self.window, meta, layout)? };
-        memory.place = self.place;
-        let memory: &'static Memory = Box::leak(memory);
-        TABLE[usize::from(self.place)].store(ptr::from_ref(memory).cast_mut(), Ordering::Release);
-        Ok(memory)
-    }
-
     /// # Safety
     /// As for [`Memory::install`].
     unsafe fn build(
@@ -111,9 +101,24 @@ impl Memory {
         meta: NonNull<FrameMeta>,
         layout: &Layout<'_>,
     ) -> Result<Box<Memory>, LayoutError> {
+        let records = records_of(layout)?;
+        // SAFETY: the caller gives that many records of room, for ever; all zeros is a valid record.
+        let meta = unsafe {
+            meta.write_bytes(0, records as usize);
+            core::slice::from_raw_parts(meta.as_ptr(), records as usize)
+        };
+        Self::assemble(window, meta, layout)
+    }
+
+    /// A machine of its parts: `meta` is as many records as it needs, all zeros and nobody else's.
+    fn assemble(
+        window: NonNull<u8>,
+        meta: &'static [FrameMeta],
+        layout: &Layout<'_>,
+    ) -> Result<Box<Memory>, LayoutError> {
+        let records = records_of(layout)?;
         let span = layout.span;
-        let count = u32::try_from(span.count).map_err(|_| LayoutError::Span)?;
-        let records = count.checked_add(layout.annex).ok_or(LayoutError::Span)?;
+        let count = records - layout.annex;
         if count == 0 || records == NIL || !span.start.get().is_multiple_of(1 << MAX_ORDER) {
             return Err(LayoutError::Span);
         }
@@ -124,11 +129,6 @@ impl Memory {
         in_order(span, layout.set_aside)?;
         in_order(span, &[layout.scratch])?;
 
-        // SAFETY: the caller gives that many records of room, for ever; all zeros is a valid record.
-        let meta = unsafe {
-            meta.write_bytes(0, records as usize);
-            core::slice::from_raw_parts(meta.as_ptr(), records as usize)
-        };
         let slot = |pfn: Pfn| (pfn.get() - span.start.get()) as u32;
         let scratch = slot(layout.scratch.start)..slot(layout.scratch.end());
         let mut memory = Box::new(Memory {
@@ -213,22 +213,13 @@ impl Memory {
         None
     }
 
-    /// Make everything that is set aside free.
-    #[cfg(not(target_os = "none"))]
-    pub(crate) fn release_set_aside(&'static self) {
-        let ranges = self.set_aside.lock().ranges();
-        for range in ranges {
-            drop(self.claim(range));
-        }
-    }
-
     /// The machine at `place`, which a live frame names.
     #[inline]
     pub(crate) fn at(place: u16) -> &'static Memory {
         let entry = TABLE[usize::from(place) % MACHINES].load(Ordering::Relaxed);
         debug_assert!(!entry.is_null());
-        // SAFETY: a frame carries the place of the machine that made it, which entered the table before it made any; none ever
-        // leaves the table or is freed.
+        // SAFETY: a frame carries the place of the machine that made it, which entered the table before it made any; none is ever
+        // freed, and only one that has all of its frames, for ever, makes place for another (`again`).
         unsafe { &*entry }
     }
 
@@ -478,4 +469,10 @@ impl Memory {
 /// One zone at a time: its lock is closed again when this returns.
 fn free_in(zone: &Lock<Buddy>) -> u32 {
     zone.lock().free_frames()
+}
+
+/// The records that a machine of this layout needs.
+fn records_of(layout: &Layout<'_>) -> Result<u32, LayoutError> {
+    let count = u32::try_from(layout.span.count).map_err(|_| LayoutError::Span)?;
+    count.checked_add(layout.annex).ok_or(LayoutError::Span)
 }

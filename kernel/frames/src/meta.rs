@@ -62,6 +62,18 @@ impl FrameMeta {
         self.keeper.store(FREE | if told { TOLD } else { 0 } | order as u16, Relaxed);
     }
 
+    /// All zeros. The frame is owned by whoever sets its machine up again.
+    #[cfg(not(target_os = "none"))]
+    pub(crate) fn reset(&self) {
+        for field in
+            [&self.next, &self.prev, &self.bucket_next, &self.file_next, &self.file_prev, &self.file, &self.index]
+        {
+            field.store(0, Relaxed);
+        }
+        self.private.store(0, Relaxed);
+        self.keeper.store(0, Relaxed);
+    }
+
     pub(crate) fn set_taken(&self) {
         self.keeper.store(LOOSE, Relaxed);
     }

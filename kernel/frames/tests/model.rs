@@ -241,6 +241,41 @@ fn kexec_keeps_the_bytes_of_what_is_set_aside() {
     assert!(after.memory().peek(range.start, |_| ()).is_none(), "claimed, so not to be peeked at");
 }
 
+/// There is room for 1,024 machines in a process.
+#[test]
+fn a_machine_has_more_generations_than_there_is_room_for_machines() {
+    let mut arena = Arena::with_scratch(64, 16);
+    let mut frame = arena.memory().allocate(Zones::Preservable).expect("memory");
+    let range = PfnRange { start: frame.pfn(), count: 1 };
+    for generation in 0..3000_u32 {
+        frame.bytes_mut()[..4].copy_from_slice(&generation.to_le_bytes());
+        let after = arena.kexec(&[range]);
+        drop(frame);
+        let before = arena.memory();
+        drop(arena);
+        assert!(before.allocate(Zones::Ephemeral).is_none(), "a machine that is over gives a frame");
+        assert!(before.claim(range).is_err());
+        arena = after;
+        let stats = arena.memory().stats();
+        assert_eq!((stats.set_aside, stats.free_scratch, stats.free_normal), (1, 16, 47));
+        let run = arena.memory().claim(range).expect("set aside");
+        assert_eq!(run.page(0)[..4], generation.to_le_bytes());
+        frame = run.into_frame().expect("one frame");
+    }
+    drop(frame);
+}
+
+#[test]
+fn a_machine_whose_frames_are_set_aside_is_over_with_them() {
+    // Twice, so that the second finds the block of the first.
+    for _ in 0..2 {
+        let before = Arena::with_scratch(2048, 32);
+        let range = PfnRange { start: BASE.offset(100), count: 1500 };
+        let after = before.kexec(&[range]);
+        assert_eq!((before.memory().stats().set_aside, after.memory().stats().set_aside), (0, 1500));
+    }
+}
+
 #[test]
 #[cfg(debug_assertions)]
 #[should_panic(expected = "was written to at byte Some(100)")]

@@ -57,6 +57,11 @@ impl<'a> ChainWriter<'a> {
         Ok(address)
     }
 
+    /// Where the first frame lies.
+    pub(crate) fn root(&self) -> PhysAddr {
+        self.root
+    }
+
     /// Bytes written so far, which is where the next one goes.
     pub(crate) fn length(&self) -> u64 {
         self.length

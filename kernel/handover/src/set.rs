@@ -2,6 +2,7 @@
 
 use crate::error::HandoverError;
 use alloc::vec::Vec;
+use core::ops::Range;
 use frames::{Pfn, PfnRange};
 
 /// A set of frames within a span that is fixed when it is made.
@@ -30,38 +31,44 @@ impl FrameSet {
     /// `false`.
     #[must_use]
     pub(crate) fn insert(&mut self, range: PfnRange) -> bool {
-        let Some((from, to)) = self.bits(range) else { return false };
-        if masks(from, to).any(|(word, mask)| self.words.get(word).is_none_or(|bits| bits & mask != 0)) {
+        let Some(bits) = self.bits(range) else { return false };
+        if !self.all(&bits, |word, mask| word & mask == 0) {
             return false;
         }
-        for (word, mask) in masks(from, to) {
-            if let Some(bits) = self.words.get_mut(word) {
-                *bits |= mask;
+        let Bits { first, last, between, edges } = bits;
+        for (at, mask) in [first, last].into_iter().take(edges) {
+            if let Some(word) = self.words.get_mut(at) {
+                *word |= mask;
             }
         }
+        self.words.get_mut(between).unwrap_or_default().fill(u64::MAX);
         true
     }
 
     /// Whether all of `range` is in it.
     pub(crate) fn covers(&self, range: PfnRange) -> bool {
-        self.bits(range).is_some_and(|(from, to)| {
-            masks(from, to).all(|(word, mask)| self.words.get(word).is_some_and(|bits| bits & mask == mask))
-        })
+        self.bits(range).is_some_and(|bits| self.all(&bits, |word, mask| word & mask == mask))
     }
 
     /// Whether some frame of `range` is in it.
     pub(crate) fn overlaps(&self, range: PfnRange) -> bool {
         let within = range.intersect(self.span);
-        self.bits(within).is_some_and(|(from, to)| {
-            masks(from, to).any(|(word, mask)| self.words.get(word).is_some_and(|bits| bits & mask != 0))
-        })
+        self.bits(within).is_some_and(|bits| !self.all(&bits, |word, mask| word & mask == 0))
+    }
+
+    /// Whether something holds for each word that the bits touch, given a mask of those bits.
+    fn all(&self, bits: &Bits, holds: impl Fn(u64, u64) -> bool) -> bool {
+        let Bits { first, last, ref between, edges } = *bits;
+        let mut edges = [first, last].into_iter().take(edges);
+        edges.all(|(at, mask)| self.words.get(at).is_some_and(|&word| holds(word, mask)))
+            && self.words.get(between.clone()).is_some_and(|words| words.iter().all(|&word| holds(word, u64::MAX)))
     }
 
     /// The bits of `range`, if it lies within the span.
-    fn bits(&self, range: PfnRange) -> Option<(u64, u64)> {
+    fn bits(&self, range: PfnRange) -> Option<Bits> {
         let end = range.start.get().checked_add(range.count)?;
         let (low, high) = (self.span.start.get(), self.span.end().get());
-        (low <= range.start.get() && end <= high).then(|| (range.start.get() - low, end - low))
+        (low <= range.start.get() && end <= high).then(|| Bits::new(range.start.get() - low, end - low))
     }
 
     /// The set as ranges that neither touch nor overlap, in rising order.
@@ -92,19 +99,30 @@ impl FrameSet {
     }
 }
 
-/// The words that the bits `from..to` touch, each with a mask of those bits.
-fn masks(from: u64, to: u64) -> impl Iterator<Item = (usize, u64)> {
-    let mut at = from;
-    core::iter::from_fn(move || {
-        if at >= to {
-            return None;
+/// Consecutive bits, as the words that they touch: two of them in part, and whole ones between, which are many where files are
+/// large, so that their number must cost little.
+struct Bits {
+    first: (usize, u64),
+    last: (usize, u64),
+    between: Range<usize>,
+    /// How many of `first` and `last` there are.
+    edges: usize,
+}
+
+impl Bits {
+    /// The bits `from..to`.
+    fn new(from: u64, to: u64) -> Self {
+        let word = |bit: u64| (bit / 64) as usize;
+        if from == to {
+            return Self { first: (0, 0), last: (0, 0), between: 0..0, edges: 0 };
         }
-        let word = at / 64;
-        let end = to.min((word + 1) * 64);
-        let mask = (u64::MAX << (at % 64)) & (u64::MAX >> ((64 - end % 64) % 64));
-        at = end;
-        Some((word as usize, mask))
-    })
+        let (head, tail) = (u64::MAX << (from % 64), u64::MAX >> ((64 - to % 64) % 64));
+        let (first, last) = (word(from), word(to - 1));
+        match first == last {
+            true => Self { first: (first, head & tail), last: (last, 0), between: 0..0, edges: 1 },
+            false => Self { first: (first, head), last: (last, tail), between: first + 1..last, edges: 2 },
+        }
+    }
 }
 
 /// One frame as a range.

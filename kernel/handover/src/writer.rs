@@ -9,7 +9,7 @@ use crate::layout::{
 };
 use crate::types::{Extent, Filesystem, Inode, Kind};
 use core::mem::offset_of;
-use frames::{Frame, PfnRange};
+use frames::{Frame, PfnRange, PhysAddr};
 use zerocopy::IntoBytes;
 use zerocopy::little_endian::{U32, U64};
 
@@ -86,6 +86,11 @@ impl<'a> Writer<'a> {
         }
         self.chain.end_section(section);
         Ok(())
+    }
+
+    /// Where it can be found, once it is finished.
+    pub fn root(&self) -> PhysAddr {
+        self.chain.root()
     }
 
     /// Bytes of metadata so far.

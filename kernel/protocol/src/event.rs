@@ -10,6 +10,11 @@ pub const PROMPT: &str = "prompt";
 pub const DONE: &str = "done";
 /// `@kexec tsc=N`: the next generation is loaded and the jump comes now.
 pub const KEXEC: &str = "kexec";
+/// `@up generation=N`: the kernel stands, and the one before it will not be started again.
+pub const UP: &str = "up";
+/// `@fallback message="..." location="..."`: the kernel gives up before it was up, and the one before it is started again; frames
+/// of the stack follow, then another boot.
+pub const FALLBACK: &str = "fallback";
 /// `@bench name=... instructions=N ops=N`: a measurement; cost per operation is the quotient.
 pub const BENCH: &str = "bench";
 /// `@refused reason="..."`: the boot stage will not start this kernel.

@@ -5,6 +5,7 @@
 //! two operations is outside the count.
 
 mod cleancache;
+mod fill;
 mod ranges;
 mod thrash;
 
@@ -84,17 +85,27 @@ const WARM_UP: usize = 64;
 /// The file that the tmpfs measurements write.
 const SCRATCH_FILE: &[u8] = b"/tmp/.bench";
 
-/// `bench [-l] [NAME...]`, `bench thrash FILE`
+/// `bench [-l] [NAME...]`, `bench thrash FILE`, `bench fill FILE SIZE`, `bench scatter FILE SIZE`
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "l")?;
-    if let [b"thrash", path] = args.operands.as_slice() {
-        return thrash::run(session, path);
+    match args.operands[..] {
+        [b"thrash", path] => return thrash::run(session, path),
+        [b"fill", path, size] => return fill::run(session, path, size, false),
+        [b"scatter", path, size] => return fill::run(session, path, size, true),
+        _ => {}
     }
     if args.has('l') {
         for Bench { name, about, .. } in all() {
             session.out.print(format_args!("{name:28} {about}\n"));
         }
-        session.out.print(format_args!("{:28} {}\n", "thrash FILE", thrash::ABOUT));
+        let others = [
+            ("thrash FILE", thrash::ABOUT),
+            ("fill FILE SIZE", fill::ABOUT),
+            ("scatter FILE SIZE", fill::ABOUT_SCATTER),
+        ];
+        for (usage, about) in others {
+            session.out.print(format_args!("{usage:28} {about}\n"));
+        }
         return Ok(());
     }
     session.out.print(format_args!("{:28} {:>16} {:>12}\n", "", "per operation", "operations"));

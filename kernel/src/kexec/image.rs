@@ -1,21 +1,32 @@
 //! A bootable file, read into memory and ready to be moved to where it wants to be.
 
-use super::moves::{Moves, OutOfFrames, allocate_zeroed};
+use super::moves::{List, Moves, OutOfFrames, allocate, allocate_zeroed};
 use super::prepare::room_for_image;
+use crate::arch::paging;
 use alloc::sync::Arc;
-use bootproto::image::{BootImage, ImageError, ParseError, Segment};
+use bootproto::image::{About, BootImage, ImageError, ParseError, Segment, Versions};
 use bootproto::{PAGE_SIZE, Span};
 use cache::PageCache;
 use core::fmt;
-use frames::Frame;
+use frames::{Frame, Page, PhysAddr};
 
 /// A file that was read, checked and staged.
 #[derive(Debug)]
 pub struct Image {
     pub(super) entry: u32,
     pub(super) extent: Span,
-    pub(super) moves: Moves,
-    sealed: bool,
+    pub(super) moves: List,
+}
+
+/// What was found out about a file while it was loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// What it says of its kernel.
+    pub about: About,
+    /// The newest handover version that it reads and this kernel writes.
+    pub version: u32,
+    /// Whether it carried a seal, so that its bytes were checked.
+    pub sealed: bool,
 }
 
 /// Why a file was not loaded.
@@ -25,6 +36,13 @@ pub enum LoadError<E> {
     Image(ImageError),
     /// The file cannot be read.
     Read(E),
+    /// It reads no handover that this kernel writes.
+    Versions {
+        /// What it reads.
+        reads: Versions,
+        /// What this kernel writes.
+        writes: Versions,
+    },
     /// There is no memory to hold it.
     OutOfMemory,
 }
@@ -34,6 +52,9 @@ impl<E: fmt::Display> fmt::Display for LoadError<E> {
         match self {
             LoadError::Image(error) => error.fmt(f),
             LoadError::Read(error) => error.fmt(f),
+            LoadError::Versions { reads, writes } => {
+                write!(f, "reads handover versions {reads}, this kernel writes {writes}")
+            }
             LoadError::OutOfMemory => OutOfFrames.fmt(f),
         }
     }
@@ -55,19 +76,23 @@ impl<E> From<OutOfFrames> for LoadError<E> {
 }
 
 impl Image {
-    /// Reads a file of `size` bytes, checks that it can be booted in `scratch`, and stages it in frames outside.
+    /// Reads a file of `size` bytes, checks that it can be booted in `scratch` and reads a handover that we can write (`writes`), and
+    /// stages it in frames outside.
     ///
     /// `read` fills a buffer from an offset and says how much it could fill. It is asked for the headers first, then for
     /// what is to be loaded, in order. If the file carries a seal, its bytes have to match.
     pub fn load<E>(
         cache: &Arc<PageCache>,
         scratch: Span,
+        writes: Versions,
         size: u64,
         mut read: impl FnMut(u64, &mut [u8]) -> Result<usize, E>,
-    ) -> Result<Image, LoadError<E>> {
+    ) -> Result<(Image, Found), LoadError<E>> {
         let mut read = |offset: u64, out: &mut [u8]| read_exact(&mut read, offset, out);
         let boot_image = BootImage::parse(size, &mut read)?;
         boot_image.check_fits(room_for_image(scratch)).map_err(LoadError::Image)?;
+        let reads = boot_image.handover_versions();
+        let version = reads.newest_common(writes).ok_or(LoadError::Versions { reads, writes })?;
 
         let mut check = boot_image.seal_check();
         let mut staging = Staging { cache, moves: Moves::new(cache)?, open: None };
@@ -79,17 +104,30 @@ impl Image {
             })?;
         }
         check.finish().map_err(LoadError::Image)?;
-        Ok(Image {
-            entry: boot_image.entry(),
-            extent: boot_image.extent(),
-            moves: staging.finish()?,
-            sealed: boot_image.is_sealed(),
-        })
+        let image = Image { entry: boot_image.entry(), extent: boot_image.extent(), moves: staging.finish()? };
+        Ok((image, Found { about: *boot_image.about(), version, sealed: boot_image.is_sealed() }))
     }
 
-    /// Whether the file carried a seal, so that its bytes were checked.
-    pub fn is_sealed(&self) -> bool {
-        self.sealed
+    /// A copy of the image that is running, for when another has been moved to its place. It lies at `extent` as it was loaded,
+    /// with its entry at `entry`.
+    pub fn of_running(cache: &Arc<PageCache>, extent: Span, entry: u32) -> Result<Image, OutOfFrames> {
+        let mut moves = Moves::new(cache)?;
+        for index in 0..extent.len / PAGE_SIZE {
+            let address = extent.start.saturating_add(index * PAGE_SIZE);
+            let window = paging::window(PhysAddr::new(address)).ok_or(OutOfFrames)?;
+            // SAFETY: these pages are the boot stage's, which never runs again, so nobody writes to them; the window shows all
+            // memory.
+            let page = unsafe { &*(window as *const Page) };
+            let mut copy = allocate(cache)?;
+            copy.copy_from(page);
+            moves.copy(address, copy)?;
+        }
+        Ok(Image { entry, extent, moves: moves.finish(None)? })
+    }
+
+    /// How many frames it takes up until it is started.
+    pub fn frames(&self) -> usize {
+        self.moves.frames().len()
     }
 }
 
@@ -170,8 +208,8 @@ impl Staging<'_> {
         }
     }
 
-    fn finish(mut self) -> Result<Moves, OutOfFrames> {
+    fn finish(mut self) -> Result<List, OutOfFrames> {
         self.close()?;
-        Ok(self.moves)
+        self.moves.finish(None)
     }
 }

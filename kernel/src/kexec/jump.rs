@@ -7,25 +7,9 @@
 
 use super::moves::{CHAIN, CLEAR, DONE};
 use crate::arch::{cpu, paging};
+use bootproto::Jump;
 use core::arch::{asm, global_asm};
 use frames::{FRAME_SIZE, Page, PhysAddr};
-
-/// What the code is given. All are physical addresses.
-#[derive(Clone, Copy, Debug)]
-pub struct Trampoline {
-    /// The top page table.
-    pub page_tables: u64,
-    /// The page to make the moves from.
-    pub code: u64,
-    /// The list of moves.
-    pub moves: u64,
-    /// The page to go on in.
-    pub code_copy: u64,
-    /// The next boot stage's entry.
-    pub entry: u32,
-    /// The next boot stage's start info.
-    pub start_info: u64,
-}
 
 /// Where in the page the code goes on once it is below 4 GiB.
 const BELOW: usize = 256;
@@ -48,29 +32,27 @@ pub fn current_top_table() -> Option<&'static Page> {
     Some(unsafe { &*(table as *const Page) })
 }
 
-impl Trampoline {
-    /// Leaves the kernel for good.
-    ///
-    /// # Safety
-    /// The fields are what they say. This is the only processor that runs, no device writes to memory any more, and the
-    /// page tables map the kernel as it is mapped now, and all memory at its own address.
-    pub unsafe fn go(&self) -> ! {
-        // SAFETY: the instruction after the change of page tables is mapped in both. From the jump on, only the two pages,
-        // the list and the sources are read, none of which is a destination.
-        unsafe {
-            asm!(
-                "cli",
-                "mov cr3, {page_tables}",
-                "jmp {code}",
-                page_tables = in(reg) self.page_tables,
-                code = in(reg) self.code,
-                in("rdi") self.moves,
-                in("rsi") self.code_copy,
-                in("rdx") u64::from(self.entry),
-                in("rcx") self.start_info,
-                options(noreturn),
-            )
-        }
+/// Leaves the kernel for good.
+///
+/// # Safety
+/// The fields are what they say. This is the only processor that runs, no device writes to memory any more, and the page
+/// tables map the kernel as it is mapped now, and all memory at its own address.
+pub unsafe fn go(jump: &Jump) -> ! {
+    // SAFETY: the instruction after the change of page tables is mapped in both. From the jump on, only the two pages, the
+    // list and the sources are read, none of which is a destination.
+    unsafe {
+        asm!(
+            "cli",
+            "mov cr3, {page_tables}",
+            "jmp {code}",
+            page_tables = in(reg) jump.page_tables,
+            code = in(reg) jump.code,
+            in("rdi") jump.moves,
+            in("rsi") jump.code_copy,
+            in("rdx") u64::from(jump.entry),
+            in("rcx") jump.start_info,
+            options(noreturn),
+        )
     }
 }
 

@@ -17,5 +17,5 @@ mod jump;
 mod moves;
 mod prepare;
 
-pub use image::{Image, LoadError};
-pub use prepare::{Machine, PrepareError, Target, prepare};
+pub use image::{Found, Image, LoadError};
+pub use prepare::{Machine, PrepareError, Prepared, Target, prepare};

@@ -53,6 +53,25 @@ pub fn put_word(frame: &mut Frame, index: usize, value: u64) {
     }
 }
 
+/// A list that is complete, with all frames that it lies in and moves. The frames have to stay until it is carried out.
+#[derive(Debug)]
+pub struct List {
+    first: PhysAddr,
+    frames: FrameList,
+}
+
+impl List {
+    /// Where it starts.
+    pub fn start(&self) -> PhysAddr {
+        self.first
+    }
+
+    /// Its frames.
+    pub fn frames(&self) -> &FrameList {
+        &self.frames
+    }
+}
+
 /// Moves to be made, with the frames that they move.
 #[derive(Debug)]
 pub struct Moves {
@@ -94,10 +113,15 @@ impl Moves {
         self.push(destination, CLEAR)
     }
 
-    /// Ends the list and returns where it starts.
-    pub fn finish(&mut self) -> Result<PhysAddr, OutOfFrames> {
-        self.push(0, DONE)?;
-        Ok(self.first)
+    /// Completes the list. Once its moves are made, those of `then` are.
+    pub fn finish(mut self, then: Option<&List>) -> Result<List, OutOfFrames> {
+        self.push(0, then.map_or(DONE, |list| list.first.as_u64() | CHAIN))?;
+        let Moves { mut sources, mut full, first, last, .. } = self;
+        while let Some(page) = full.pop_front() {
+            sources.push_back(page);
+        }
+        sources.push_back(last);
+        Ok(List { first, frames: sources })
     }
 
     fn push(&mut self, destination: u64, source: u64) -> Result<(), OutOfFrames> {

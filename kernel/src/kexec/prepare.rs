@@ -1,14 +1,14 @@
 //! Everything that a jump needs, made while the kernel can still say no.
 
 use super::image::Image;
-use super::jump::{self, Trampoline};
-use super::moves::{Moves, OutOfFrames, allocate, allocate_zeroed, put_word};
+use super::jump;
+use super::moves::{List, Moves, OutOfFrames, allocate, allocate_zeroed, put_word};
 use alloc::sync::Arc;
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use bootproto::memmap::{MapError, MemoryMap, MemoryRange, MemoryType};
 use bootproto::parcel::{COMMAND_LINE_MAX, EncodeError, PARCEL_MAX, Parcel};
 use bootproto::pvh::{MemmapEntry, Module, START_INFO_MAGIC, START_INFO_VERSION, StartInfo};
-use bootproto::{PAGE_SIZE, Span};
+use bootproto::{Jump, PAGE_SIZE, Span};
 use cache::PageCache;
 use core::fmt;
 use frames::{FRAME_SIZE, Frame, FrameList, Page, Pfn};
@@ -31,8 +31,8 @@ pub(super) fn room_for_image(scratch: Span) -> Span {
 }
 
 /// What to start.
-#[derive(Debug)]
-pub enum Target {
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
     /// The bootable file that is running, which lies in memory as it was loaded.
     Running {
         /// Where it lies: [`Parcel::boot_image`] of the parcel that started this kernel.
@@ -41,7 +41,7 @@ pub enum Target {
         entry: u32,
     },
     /// A file that was loaded.
-    Loaded(Image),
+    Loaded(&'a Image),
 }
 
 /// What the next boot stage is told about the machine: what this kernel was told.
@@ -91,23 +91,36 @@ impl From<OutOfFrames> for PrepareError {
     }
 }
 
-/// A kexec that only needs to be let go. Dropping it gives all frames back.
+/// A kexec that only needs to be let go. Dropping it gives its frames back, but for those of the image, which are whoever's
+/// loaded it.
 #[derive(Debug)]
-pub struct Prepared {
-    trampoline: Trampoline,
+pub struct Prepared<'a> {
+    jump: Jump,
     /// What the jump uses: it must stay until then.
-    _moves: Moves,
-    _kept: FrameList,
+    moves: List,
+    kept: FrameList,
+    image: Option<&'a Image>,
 }
 
-impl Prepared {
+impl Prepared<'_> {
+    /// What the jump needs to know.
+    pub fn plan(&self) -> Jump {
+        self.jump
+    }
+
+    /// Every frame that the jump uses, the image's too.
+    pub fn pfns(&self) -> impl Iterator<Item = Pfn> + '_ {
+        let image = self.image.into_iter().flat_map(|image| image.moves.frames().pfns());
+        self.moves.frames().pfns().chain(self.kept.pfns()).chain(image)
+    }
+
     /// Ends this kernel.
     ///
     /// # Safety
     /// This is the only processor that runs, and no device writes to memory any more.
     pub unsafe fn jump(self) -> ! {
         // SAFETY: the caller's promise; `self` lives until the end.
-        unsafe { self.trampoline.go() }
+        unsafe { jump::go(&self.jump) }
     }
 }
 
@@ -115,21 +128,21 @@ impl Prepared {
 ///
 /// `parcel` is for the next kernel, so its generation is one higher than ours. Its scratch area is where the target
 /// will be; it has to be the one that this kernel was given.
-pub fn prepare(
+pub fn prepare<'a>(
     cache: &Arc<PageCache>,
-    target: Target,
+    target: Target<'a>,
     parcel: &Parcel<'_>,
     machine: &Machine<'_>,
-) -> Result<Prepared, PrepareError> {
+) -> Result<Prepared<'a>, PrepareError> {
     let scratch = parcel.scratch;
     let tail = scratch
         .end()
         .filter(|&end| end <= 1 << 32 && scratch.is_aligned_to(PAGE_SIZE) && scratch.len >= TAIL_LEN)
         .map(|end| end - TAIL_LEN)
         .ok_or(PrepareError::BadScratch(scratch))?;
-    let (extent, entry, mut moves) = match target {
-        Target::Running { boot_image, entry } => (boot_image, entry, Moves::new(cache)?),
-        Target::Loaded(image) => (image.extent, image.entry, image.moves),
+    let (extent, entry, image) = match target {
+        Target::Running { boot_image, entry } => (boot_image, entry, None),
+        Target::Loaded(image) => (image.extent, image.entry, Some(image)),
     };
     if !room_for_image(scratch).contains(extent) {
         return Err(PrepareError::ImageOutsideScratch(extent));
@@ -138,6 +151,7 @@ pub fn prepare(
     let map = handed_on(machine.memory_map)?;
     let mut bytes = [0; PARCEL_MAX];
     let parcel_len = parcel.encode(&mut bytes).map_err(PrepareError::Parcel)?;
+    let mut moves = Moves::new(cache)?;
     let start_info = start_info(cache, tail, &map, machine.rsdp, parcel_len as u64)?;
     moves.copy(tail + START_INFO_AT, start_info)?;
     // The parcel has the command line too, but if it arrives damaged this one is still there.
@@ -151,16 +165,17 @@ pub fn prepare(
     code.copy_from(jump::code());
 
     let mut kept = FrameList::new(cache.memory());
-    let trampoline = Trampoline {
+    let moves = moves.finish(image.map(|image| &image.moves))?;
+    let jump = Jump {
         page_tables: page_tables(cache, &mut kept, map.ram_end())?,
         code: code.pfn().addr().as_u64(),
-        moves: moves.finish()?.as_u64(),
+        moves: moves.start().as_u64(),
         code_copy: tail + TRAMPOLINE_AT,
         entry,
         start_info: tail + START_INFO_AT,
     };
     kept.push_back(code);
-    Ok(Prepared { trampoline, _moves: moves, _kept: kept })
+    Ok(Prepared { jump, moves, kept, image })
 }
 
 /// The memory map as the boot stage got it: what it used of it was memory too.

@@ -7,17 +7,20 @@ use log::warn;
 use prompt::options::Args;
 
 use super::commands::{Command, FAMILIES, all, find, gap};
-use super::{Failure, Outcome, Session, resume};
-use crate::console::{self, dmesg};
-use crate::{bench, demo, fault, generation, power, time};
+use super::{Failure, Outcome, Session, kexec};
+use crate::console::dmesg;
+use crate::fault::{self, Stage};
+use crate::generation::{Provoke, Step};
+use crate::{bench, demo, power, time};
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
     Command {
         name: "kexec",
-        usage: "[PATH]",
-        help: "go on in a fresh kernel, from the file PATH or from the image that is running; /tmp stays",
-        run: kexec,
+        usage: "[load [PATH]|exec|abort|status|PATH]",
+        help: "go on in a fresh kernel; /tmp stays. load: get the file PATH ready, or the image that is running; exec: go on in \
+               it; abort: forget it; without these words: both at once",
+        run: kexec::run,
     },
     Command { name: "kho", usage: "", help: "which generation this is, and what crossed the last kexec", run: kho },
     Command { name: "demo", usage: "", help: "the whole story in half a minute, kexec included", run: demo::run },
@@ -33,8 +36,9 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "help", usage: "[COMMAND...]", help: "this list, or one command", run: help },
     Command {
         name: "fault",
-        usage: "panic|double-fault|stack-overflow|oom|handover",
-        help: "break the kernel on purpose; handover: spoil what the next kexec hands over",
+        usage: "panic|double-fault|stack-overflow|oom|handover|kexec-STEP|next-STAGE",
+        help: "break the kernel on purpose; handover: spoil what the next kexec hands over; kexec-load, -ahead, -handover, \
+               -prepare: call the next kexec off after that; next-early, -late, -overflow: let the next kernel fail",
         run: provoke,
     },
     Command { name: "poweroff", usage: "", help: "end the machine (so does Control-D)", run: power_off },
@@ -42,24 +46,6 @@ pub const COMMANDS: &[Command] = &[
 
 /// A frame or more at a time, until there are none.
 const OOM_STEP: usize = 64 * 1024;
-
-fn kexec(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
-    let args = Args::parse(words, "")?;
-    let path = args.at_most_one()?;
-    let rest = session.rest().clone();
-    resume::leave(session, &rest)?;
-    go(session, path)
-}
-
-/// Goes on in a fresh kernel, where the shell does next what [`resume::leave`] left. Comes back only with a failure.
-pub fn go(session: &mut Session<'_>, path: Option<&[u8]>) -> Outcome {
-    session.out.flush();
-    console::flush();
-    let absolute = path.map(|path| session.absolute(path));
-    let Err(error) = generation::kexec(session.system, absolute.as_deref());
-    resume::forget(session);
-    Err(Failure::other(path.unwrap_or(b"running image"), error))
-}
 
 fn kho(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     Args::parse(words, "")?.exactly([])?;
@@ -130,12 +116,28 @@ fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         b"double-fault" => fault::double_fault(),
         b"stack-overflow" => fault::stack_overflow(),
         b"oom" => exhaust_memory(),
-        b"handover" => {
-            session.system.generation.spoil_next();
-            warn!(target: "kho", "the next handover will be spoilt, as asked for");
+        word => {
+            let what = provocation(word).ok_or_else(|| Failure::invalid("kind of fault", word))?;
+            session.system.generation.provoke(what);
+            warn!(target: "kexec", "the next kexec will go wrong, as asked for: {what:?}");
             Ok(())
         }
-        word => Err(Failure::invalid("kind of fault", word)),
+    }
+}
+
+/// What a word lets go wrong with the next kexec.
+fn provocation(word: &[u8]) -> Option<Provoke> {
+    let called_off = |step| Some(Provoke::CallOff(step));
+    match word {
+        b"handover" => Some(Provoke::SpoiltHandover),
+        b"kexec-load" => called_off(Step::Load),
+        b"kexec-ahead" => called_off(Step::Ahead),
+        b"kexec-handover" => called_off(Step::Handover),
+        b"kexec-prepare" => called_off(Step::Prepare),
+        _ => {
+            let stage = core::str::from_utf8(word.strip_prefix(b"next-")?).ok()?;
+            Stage::named(stage).map(Provoke::NextFails)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The shell on the serial line: reads lines, runs their commands one after the other, says how each ended.
 //!
 //! One room for each family of commands ([`list`], [`content`], [`names`], [`sums`], [`space`], [`memory`], [`machine`]),
-//! which [`commands`] lists in one table. A command gets a [`Session`]: the system, the working directory and a place for its
+//! which [`commands`] lists in one table; [`kexec`] alone has a room for itself. A command gets a [`Session`]: the system, the working directory and a place for its
 //! output; it answers with a [`Failure`] or nothing. Whatever a command meets, the shell goes on with the next one.
 //!
 //! The language itself, line editing and the reading of options are in crate `prompt`, where the host can test them.
@@ -11,6 +11,7 @@ mod complete;
 pub mod content;
 pub mod failure;
 pub mod files;
+pub mod kexec;
 mod list;
 pub mod machine;
 mod memory;
@@ -39,9 +40,17 @@ use terminal::{Input, Terminal};
 pub fn run(system: &System) -> ! {
     let mut session = Session::new(system);
     let mut terminal = Terminal::default();
-    if let Some(rest) = resume::take(&mut session) {
-        let succeeded = commands::run_line(&mut session, &rest.line);
-        done(succeeded && rest.succeeded);
+    let came_back = system.generation.came_back();
+    if let Some(why) = came_back {
+        kexec::tell_of_return(why);
+    }
+    match resume::take(&mut session) {
+        Some(rest) => {
+            let succeeded = commands::run_line(&mut session, &rest.line);
+            done(succeeded && rest.succeeded && came_back.is_none());
+        }
+        None if came_back.is_some() => done(false),
+        None => {}
     }
     if console::mode() == Mode::Plain {
         session.out.print(format_args!("`help` lists the commands, Control-D ends the machine\n"));

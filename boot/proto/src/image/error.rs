@@ -44,6 +44,15 @@ pub enum ImageError {
     NoSeal,
     /// Its seal is neither blank nor whole.
     BadSeal,
+    /// Its note on the handover versions that its kernel reads is blank, or makes no sense.
+    BadVersions {
+        /// The oldest version that it names.
+        oldest: u32,
+        /// The newest.
+        newest: u32,
+    },
+    /// It has no room for what is to be said of its kernel.
+    NoAbout,
     /// Its bytes are not those that were sealed.
     BadChecksum {
         /// The checksum in the seal.
@@ -82,6 +91,11 @@ impl fmt::Display for ImageError {
             }
             ImageError::NoSeal => write!(f, "no seal"),
             ImageError::BadSeal => write!(f, "its seal is broken"),
+            ImageError::BadVersions { oldest: 0, newest: 0 } => {
+                write!(f, "does not say which handover versions it reads")
+            }
+            ImageError::BadVersions { oldest, newest } => write!(f, "reads no handover: versions {oldest} to {newest}"),
+            ImageError::NoAbout => write!(f, "no notes on its kernel"),
             ImageError::BadChecksum { stored, computed } => {
                 write!(f, "checksum is {computed:#010x}, should be {stored:#010x}")
             }

@@ -6,12 +6,16 @@
 //! everything that gets loaded. The build seals the finished file with [`seal`], and whoever loads it feeds the bytes
 //! to a [`SealCheck`] as they pass by. Every bootable file has the note; one whose seal is still blank, as the linker
 //! leaves it, is accepted unchecked.
+//!
+//! Two more notes say of the kernel in the file what has to be known before it is given the machine: [`About`].
 
+mod about;
 mod error;
 mod headers;
 mod notes;
 mod seal;
 
+pub use about::{About, BUILD_MAX, BUILD_TYPE, BuildName, KernelNotes, VERSIONS_TYPE, Versions, describe};
 pub use error::{ImageError, ParseError};
 pub use headers::Segment;
 pub use seal::{SEAL_OWNER, SEAL_TYPE, SealCheck, seal};
@@ -32,6 +36,7 @@ pub struct BootImage {
     segments: [Segment; MAX_SEGMENTS],
     count: usize,
     seal: Option<Seal>,
+    about: About,
 }
 
 impl BootImage {
@@ -53,7 +58,8 @@ impl BootImage {
         let notes = Notes::read(&headers, &mut read)?;
 
         let (segments, count) = headers.segments(file_len)?;
-        let mut image = BootImage { entry: 0, segments, count, seal: Seal::find(&notes, &headers)? };
+        let (seal, about) = (Seal::find(&notes, &headers)?, About::find(&notes)?);
+        let mut image = BootImage { entry: 0, segments, count, seal, about };
         let entry = notes.entry.ok_or(ImageError::NoPvhNote)?;
         image.entry =
             u32::try_from(entry).ok().filter(|_| image.has_code_at(entry)).ok_or(ImageError::BadEntry(entry))?;
@@ -83,6 +89,16 @@ impl BootImage {
         if room.contains(wanted) { Ok(()) } else { Err(ImageError::NoRoom { wanted, room }) }
     }
 
+    /// What it says of its kernel: the build, and the handover versions.
+    pub fn about(&self) -> &About {
+        &self.about
+    }
+
+    /// The handover versions that its kernel reads and writes.
+    pub fn handover_versions(&self) -> Versions {
+        self.about.versions
+    }
+
     /// Whether the file was sealed, without which its bytes cannot be checked.
     pub fn is_sealed(&self) -> bool {
         self.seal.is_some()
@@ -105,6 +121,7 @@ impl fmt::Debug for BootImage {
             .field("entry", &self.entry)
             .field("segments", &self.segments())
             .field("sealed", &self.is_sealed())
+            .field("about", &self.about)
             .finish()
     }
 }

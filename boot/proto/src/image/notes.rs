@@ -1,8 +1,9 @@
-//! The file's notes: where it is entered, and its seal.
+//! The file's notes: where it is entered, its seal, and what it says of its kernel.
 
-use super::ParseError;
+use super::about::{BUILD_MAX, BUILD_TYPE, VERSIONS_TYPE, VersionsNote};
 use super::headers::Headers;
 use super::seal::{SEAL_OWNER, SEAL_TYPE, SealNote};
+use super::{ImageError, ParseError, only_image_error, reader};
 use crate::pvh::{NOTE_OWNER, NOTE_PHYS32_ENTRY};
 use elf::abi;
 use zerocopy::FromBytes;
@@ -15,8 +16,10 @@ const NOTES_MAX: usize = 512;
 #[derive(Default)]
 pub(super) struct Notes {
     pub(super) entry: Option<u64>,
-    /// The seal and where it stands in the file.
+    /// The seal and where it stands in the file; likewise the others.
     pub(super) seal: Option<(u64, SealNote)>,
+    pub(super) versions: Option<(u64, VersionsNote)>,
+    pub(super) build: Option<(u64, [u8; BUILD_MAX])>,
 }
 
 impl Notes {
@@ -35,6 +38,13 @@ impl Notes {
         Ok(found)
     }
 
+    /// Those of a file that is in memory as a whole.
+    pub(super) fn of_slice(file: &[u8]) -> Result<Notes, ImageError> {
+        let mut read = |offset: u64, out: &mut [u8]| reader(file)(offset, out).map_err(ParseError::Image);
+        let headers = Headers::read(&mut read).map_err(only_image_error)?;
+        Notes::read(&headers, &mut read).map_err(only_image_error)
+    }
+
     /// Walks notes that stand at `offset` in the file: name length, content length, type, name, content, the last two
     /// padded to four bytes. Bytes that make no note end the walk.
     fn take(&mut self, mut offset: u64, mut notes: &[u8]) {
@@ -43,16 +53,24 @@ impl Notes {
             if note.owner == NOTE_OWNER && u64::from(note.kind) == NOTE_PHYS32_ENTRY {
                 self.entry = entry_address(note.content);
             }
-            if note.owner == SEAL_OWNER
-                && note.kind == SEAL_TYPE
-                && let Ok((seal, _)) = SealNote::read_from_prefix(note.content)
-            {
-                self.seal = Some((content_offset, seal));
+            if note.owner == SEAL_OWNER {
+                let content = (content_offset, note.content);
+                match note.kind {
+                    SEAL_TYPE => self.seal = prefix(content).or(self.seal),
+                    VERSIONS_TYPE => self.versions = prefix(content).or(self.versions),
+                    BUILD_TYPE => self.build = prefix(content).or(self.build),
+                    _ => {}
+                }
             }
             offset = offset.saturating_add((notes.len() - rest.len()) as u64);
             notes = rest;
         }
     }
+}
+
+/// What a note's content begins with, if it is long enough.
+fn prefix<T: FromBytes>((offset, content): (u64, &[u8])) -> Option<(u64, T)> {
+    T::read_from_prefix(content).ok().map(|(value, _)| (offset, value))
 }
 
 const NOTE_HEADER_LEN: usize = 12;

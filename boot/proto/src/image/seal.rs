@@ -2,7 +2,7 @@
 
 use super::headers::Headers;
 use super::notes::Notes;
-use super::{ImageError, ParseError, only_image_error, parse_slice, reader};
+use super::{ImageError, parse_slice};
 use crc::{CRC_32_ISCSI, Crc, Digest, Table};
 use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -119,8 +119,5 @@ fn checked_bytes(file: &[u8]) -> Result<(), ImageError> {
 }
 
 fn find_seal_note(file: &[u8]) -> Result<u64, ImageError> {
-    let mut read = |offset: u64, out: &mut [u8]| reader(file)(offset, out).map_err(ParseError::Image);
-    let headers = Headers::read(&mut read).map_err(only_image_error)?;
-    let notes = Notes::read(&headers, &mut read).map_err(only_image_error)?;
-    notes.seal.map(|(offset, _)| offset).ok_or(ImageError::NoSeal)
+    Notes::of_slice(file)?.seal.map(|(offset, _)| offset).ok_or(ImageError::NoSeal)
 }
