@@ -21,7 +21,7 @@ use log::{info, warn};
 use spin::Once;
 
 use crate::arch::{cpu, tsc};
-use crate::donation::{Donors, Sources};
+use crate::donation::{self, Donors, Sources};
 use crate::drivers::attention;
 use crate::generation::Generation;
 use crate::machine::Machine;
@@ -60,7 +60,7 @@ pub struct System {
 }
 
 impl System {
-    /// Builds it: caches first, donated frames, then the filesystems. What was handed over is mounted again; what cannot be
+    /// Builds it: caches first, donated frames and what was handed over, then the filesystems. What was handed over is mounted again; what cannot be
     /// mounted is said, and the system runs without it.
     pub fn start(machine: Machine, sources: Sources, policy: MakePolicy, handover: Option<Handover>) -> Self {
         let memory = machine.memory;
@@ -78,12 +78,15 @@ impl System {
         let cache = PageCache::new(memory, cleancache.clone());
         RECLAIM.call_once(|| cache.clone());
         heap::on_shortage(make_room);
-        let donors = Arc::new(Donors::start(&cache, sources));
+        // The carve-out before anything is inherited, as some of that lies in it; the others afterwards, when it is known what lies
+        // where their frames would be.
+        let carve_out = donation::carve_out::start(&cache, sources.carve_out, handover.as_ref());
+        let (generation, tmpfs) = Generation::begin(&machine.parcel, handover, &environment(&cache));
+        let donors = Arc::new(Donors::start(&cache, carve_out, sources));
         DONORS.call_once(|| donors.clone());
         let lenders = donors.clone();
         cache.on_shortage(Box::new(move |frames| lenders.relieve(frames)));
 
-        let (generation, tmpfs) = Generation::begin(&machine.parcel, handover, &environment(&cache));
         let vfs = Vfs::new(&[b"disk", b"tmp"]);
         let tmpfs = Arc::new(tmpfs);
         say("tmpfs", TMP, vfs.mount(TMP, tmpfs.clone()));

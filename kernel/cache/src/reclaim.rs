@@ -1,7 +1,7 @@
 //! Reclaim: making frames free by evicting clean pages into cleancache; and allocation, which waits for it.
 
 use crate::files::Files;
-use crate::inherited::Inherited;
+use crate::inherited::{Class, Inherited};
 use crate::pages::Victim;
 use crate::{PageCache, State};
 use alloc::boxed::Box;
@@ -153,7 +153,8 @@ impl PageCache {
         let freed = inherited.reclaim(want);
         if matches!(wait, Wait::ForLocks) && inherited.owes() {
             let lacking = (want - freed).saturating_sub(self.cleancache.free() as usize);
-            inherited.settle(lacking, &self.cleancache);
+            let lodged = inherited.settle(Class::Lodged, lacking, &self.cleancache);
+            inherited.settle(Class::Cold, lacking - lodged, &self.cleancache);
         }
         freed
     }

@@ -2,12 +2,14 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bootproto::Parcel;
-use frames::{FRAME_SIZE, Lock, Memory, PfnRange, PhysAddr, Rank};
+use frames::{FRAME_SIZE, Lock, Memory, PhysAddr, Rank};
+use fs::heritage::Heirs;
 use fs::tmpfs::{Environment, Options, Tmpfs};
-use handover::{Caches, Handover, PhysMap};
-use log::{error, info};
+use handover::{Caches, Handover, HandoverError, PhysMap};
+use log::{error, info, warn};
 use protocol::event;
 
 use super::Generation;
@@ -16,30 +18,45 @@ use crate::console;
 use crate::system::TMP;
 
 /// Reads the handover that `parcel` names, before memory is handed out. A handover that cannot be used, or lies in more than
-/// `most` ranges, means an ordinary boot; the log says why.
+/// `most` ranges, means an ordinary boot; the log says why. Cached pages are left where they are rather than that.
 pub fn open(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handover> {
     if !parcel.notice.is_empty() {
         error!(target: "kho", "{}", parcel.notice.escape_ascii());
     }
     let root = PhysAddr::new(parcel.handover_root?);
-    match Handover::open(root, map, Caches::Ignore) {
-        Ok(handover) if handover.reserved().count() as u64 <= most => Some(handover),
-        Ok(_) => {
-            error!(target: "kho", "handover not taken, this is an ordinary boot: more than {most} ranges");
-            None
+    let whole = read(root, map, most, Caches::Keep);
+    let read = whole.or_else(|reason| match reason {
+        Refused::Ranges | Refused::Handover(HandoverError::NoMemory) => {
+            warn!(target: "kho", "cached pages are not taken over: {reason}");
+            read(root, map, most, Caches::Ignore)
         }
-        Err(reason) => {
-            error!(target: "kho", "handover not taken, this is an ordinary boot: {reason}");
-            None
+        Refused::Handover(_) => Err(reason),
+    });
+    let refused = |reason: &_| error!(target: "kho", "handover not taken, this is an ordinary boot: {reason}");
+    read.inspect_err(refused).ok()
+}
+
+/// Why a handover is not taken over.
+enum Refused {
+    /// It lies in more ranges than there is room to note.
+    Ranges,
+    /// It cannot be read.
+    Handover(HandoverError),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ranges => f.write_str("it lies in too many ranges"),
+            Self::Handover(error) => error.fmt(f),
         }
     }
 }
 
-/// The ranges of `handover` that must not be handed out, in a list with room for one more, so that it need not grow.
-pub fn preserved(handover: &Handover) -> Vec<PfnRange> {
-    let mut ranges = Vec::with_capacity(handover.reserved().count() + 1);
-    ranges.extend(handover.reserved());
-    ranges
+fn read(root: PhysAddr, map: &dyn PhysMap, most: u64, caches: Caches) -> Result<Handover, Refused> {
+    let handover = Handover::open(root, map, caches).map_err(Refused::Handover)?;
+    let ranges = handover.needed().count() + handover.cached().count();
+    if ranges as u64 <= most { Ok(handover) } else { Err(Refused::Ranges) }
 }
 
 impl Generation {
@@ -68,14 +85,18 @@ impl Generation {
 
     fn restore(&mut self, handover: Handover, environment: &Environment) -> Option<Tmpfs> {
         let memory = environment.cache.memory();
-        let restored = match Tmpfs::restore(&handover, memory, environment) {
+        let mut heirs = Heirs::new(&environment.cache);
+        let restored = Tmpfs::restore_beside(&handover, memory, environment, |item| heirs.take(item));
+        let restored = match restored {
             Ok(restored) => restored,
             Err(reason) => {
+                environment.cache.renounce();
                 error!(target: "kho", "handover not taken: {reason}");
                 handover.abandon(memory);
                 return None;
             }
         };
+        heirs.finish();
         let summary = handover.summary();
         info!(
             target: "kho",

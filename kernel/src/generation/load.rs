@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use bootproto::image::{About, BuildName};
+use cache::Progress;
 use log::warn;
 
 use super::way_back::Back;
@@ -33,11 +34,17 @@ pub struct Loaded {
 pub struct Ahead {
     /// Frames given back that files of /tmp had ahead of their growth.
     trimmed: u64,
+    /// Cached pages that were hashed, and that were moved to where they can be handed over.
+    cached: Progress,
 }
 
 impl fmt::Display for Ahead {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/tmp gave back {} frames that were ahead of its files", self.trimmed)
+        let Self { trimmed, cached: Progress { hashed, moved, .. } } = self;
+        write!(
+            f,
+            "/tmp gave back {trimmed} frames that were ahead of its files; {hashed} cached pages hashed, {moved} moved"
+        )
     }
 }
 
@@ -142,7 +149,7 @@ pub(super) fn ready(
 /// Does what can be done ahead of a kexec. What changes afterwards has to be done again, in the time when the machine stands
 /// still.
 fn ahead(system: &System) -> Ahead {
-    Ahead { trimmed: system.tmpfs().trim() }
+    Ahead { trimmed: system.tmpfs().trim(), cached: system.cache.prepare_handover(usize::MAX) }
 }
 
 impl Generation {

@@ -16,7 +16,7 @@ mod provoke;
 mod report;
 mod way_back;
 
-pub use begin::{open, preserved};
+pub use begin::open;
 pub use error::{KexecError, Step};
 pub use exec::exec;
 pub use load::{abort, load, status};

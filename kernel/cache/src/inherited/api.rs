@@ -54,7 +54,7 @@ impl PageCache {
     }
 
     /// Frames of `range` that hold inherited pages are those of `pool`, which gets them when they hold none any more. To be said
-    /// before the pages [come](Self::inherit_pages).
+    /// before the pages [come](Self::inherit_pages), of one pool.
     pub fn lodge(&self, range: PfnRange, pool: PoolId) {
         self.state.lock().inherited.homes.add_range(range, pool);
     }
@@ -63,16 +63,31 @@ impl PageCache {
     /// `frames`, as such pages go. How many that will be.
     pub fn owe(&self, pool: PoolId, frames: u64) -> u64 {
         let mut state = self.state.lock();
-        let cold: u64 = state.inherited.estates.iter().map(|estate| estate.left_of(Class::Cold)).sum();
-        let owed = frames.min(cold);
+        let owed = frames.min(state.inherited.left_of(Class::Cold));
         state.inherited.homes.owe(pool, owed);
         owed
     }
 
-    /// Let pools have up to `want` of the frames that they have a claim to, inherited pages or not; how many they got.
-    pub fn settle(&self, want: usize) -> usize {
+    /// Let `pool` have up to `want` of the frames that it has a claim to, whatever is in them; how many it got.
+    pub fn settle(&self, pool: PoolId, want: usize) -> usize {
         let mut state = self.state.lock();
-        state.inherited.settle(want, &self.cleancache)
+        let class = state.inherited.homes.class_of(pool);
+        class.map_or(0, |class| state.inherited.settle(class, want, &self.cleancache))
+    }
+
+    /// How many frames with inherited pages in them `pool` has a claim to.
+    pub fn claim_of(&self, pool: PoolId) -> u64 {
+        let inherited = &self.state.lock().inherited;
+        match inherited.homes.class_of(pool) {
+            Some(Class::Lodged) => inherited.left_of(Class::Lodged),
+            Some(Class::Cold) => inherited.homes.owed(),
+            Some(Class::Warm) | None => 0,
+        }
+    }
+
+    /// All that was inherited is dropped.
+    pub fn renounce(&self) {
+        self.state.lock().inherited.clear(&self.cleancache);
     }
 
     /// Give up the inherited pages in `range`: the pool that lends it has all its frames then. Says how many there were.

@@ -53,28 +53,25 @@ impl Inherited {
 
     /// Whether pages of a class may become free memory.
     fn has_spare(&self, class: Class) -> bool {
-        let left = || self.estates.iter().map(|estate| estate.left_of(class)).sum::<u64>();
-        class == Class::Warm || self.homes.owed() == 0 || left() > self.homes.owed()
+        class == Class::Warm || self.homes.owed() == 0 || self.left_of(class) > self.homes.owed()
     }
 
     /// Whether pools have a claim to frames that are here.
     #[inline]
     pub(crate) fn owes(&self) -> bool {
-        self.homes.owed() > 0 || self.estates.iter().any(|estate| estate.left_of(Class::Lodged) > 0)
+        self.homes.owed() > 0 || self.left_of(Class::Lodged) > 0
     }
 
-    /// Let pools have up to `want` frames that they have a claim to; how many they got.
-    pub(crate) fn settle(&mut self, want: usize, cleancache: &Cleancache) -> usize {
+    /// Let the pool that has a claim to frames of this class have up to `want`; how many it got.
+    pub(crate) fn settle(&mut self, class: Class, want: usize, cleancache: &Cleancache) -> usize {
         let mut settled = 0;
-        for class in [Class::Lodged, Class::Cold] {
-            for at in 0..self.estates.len() {
-                while settled < want && (class == Class::Lodged || self.homes.owed() > 0) {
-                    let Some((run, range)) = self.next_of(at, class) else { break };
-                    self.estates[at].shorten(run);
-                    let gone = self.give_up(cleancache, class, range);
-                    self.estates[at].count_gone(class, gone);
-                    settled += gone as usize;
-                }
+        for at in 0..self.estates.len() {
+            while settled < want && (class == Class::Lodged || self.homes.owed() > 0) {
+                let Some((run, range)) = self.next_of(at, class) else { break };
+                self.estates[at].shorten(run);
+                let gone = self.give_up(cleancache, class, range);
+                self.estates[at].count_gone(class, gone);
+                settled += gone as usize;
             }
         }
         settled

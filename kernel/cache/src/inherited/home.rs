@@ -25,6 +25,15 @@ impl Homes {
         (self.any, self.owed) = (Some(pool), frames);
     }
 
+    /// The pages in whose frames `pool` is interested.
+    pub(super) fn class_of(&self, pool: PoolId) -> Option<Class> {
+        match () {
+            () if self.any == Some(pool) => Some(Class::Cold),
+            () if self.ranges.iter().any(|&(_, other)| other == pool) => Some(Class::Lodged),
+            () => None,
+        }
+    }
+
     /// How many frames the pool without a range is owed.
     pub(super) fn owed(&self) -> u64 {
         self.owed

@@ -135,6 +135,11 @@ impl Inherited {
         self.estates.iter().all(|estate| estate.left() == 0)
     }
 
+    /// How many pages of a class are left.
+    fn left_of(&self, class: Class) -> u64 {
+        self.estates.iter().map(|estate| estate.left_of(class)).sum()
+    }
+
     pub(crate) fn stats(&self) -> InheritedStats {
         let sum = |of: fn(&Estate) -> u64| self.estates.iter().map(of).sum();
         InheritedStats { left: sum(Estate::left), cold: sum(Estate::cold), ..self.stats.clone() }

@@ -101,10 +101,24 @@ impl Tmpfs {
         blob: &dyn PhysRead,
         environment: &Environment,
     ) -> Result<Vec<Restored>, HandoverError> {
+        Self::restore_beside(handover, blob, environment, |_| ())
+    }
+
+    /// As [`Tmpfs::restore`], and lets `others` see every item of the handover, which is read once.
+    ///
+    /// # Errors
+    /// Those of [`Tmpfs::restore`].
+    pub fn restore_beside(
+        handover: &Handover,
+        blob: &dyn PhysRead,
+        environment: &Environment,
+        mut others: impl FnMut(&Item<'_>),
+    ) -> Result<Vec<Restored>, HandoverError> {
         let mut items = handover.items(blob)?;
         let mut restored = Vec::new();
         let mut loader: Option<Loader> = None;
         while let Some(item) = items.next()? {
+            others(&item);
             if let Item::Filesystem(filesystem) = item {
                 restored.extend(loader.replace(Loader::new(&filesystem, environment)).map(Loader::finish));
             } else if let Some(loader) = &mut loader {
