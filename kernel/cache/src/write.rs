@@ -109,6 +109,14 @@ impl PageCache {
         Ok(())
     }
 
+    /// As [`PageCache::sync`], on somebody else's behalf: what failed earlier is not told here, but is kept for the next `sync`.
+    ///
+    /// # Errors
+    /// The first page that could not be written; it stays dirty.
+    pub fn write_out(&self, file: Option<FileId>) -> Result<(), FillError> {
+        self.sync(file)
+    }
+
     /// Write up to `most` dirty pages; returns how many.
     pub(crate) fn write_back(&self, of: Option<FileId>, most: usize) -> Result<usize, FillError> {
         if self.stats().dirty == 0 {
