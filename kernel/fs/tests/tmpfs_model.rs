@@ -7,7 +7,7 @@ mod tmpfs_support;
 use cache::ReadAhead;
 use fs::Error;
 use fs::filesystem::{DirEntry, FileSystem, FileType, Ino, NewNode, OpenFile, SetAttr, SetXattr, Time};
-use fs::tmpfs::Options;
+use fs::tmpfs::{Claims, Options};
 use model::{Body, Model, PAGE};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -35,6 +35,9 @@ enum Op {
     Open(Index),
     Close(Index),
     Trim,
+    TakeSums(u64),
+    /// A kexec that is called off.
+    Save,
     Kexec,
 }
 
@@ -63,7 +66,8 @@ fn name() -> impl Strategy<Value = Vec<u8>> {
 /// Positions and lengths at, near and far from the edges of pages.
 fn pos() -> impl Strategy<Value = u64> {
     let near = (0_u64..24, prop::sample::select(vec![0_u64, 1, 2047, 4095]));
-    prop_oneof![near.prop_map(|(page, offset)| page * PAGE + offset), 0_u64..30 * PAGE]
+    let far = (60_u64..70, 1_u64..3, 0_u64..PAGE).prop_map(|(page, times, offset)| page * times * PAGE + offset);
+    prop_oneof![2 => far, 3 => near.prop_map(|(page, offset)| page * PAGE + offset), 3 => 0_u64..30 * PAGE]
 }
 
 fn len() -> impl Strategy<Value = u64> {
@@ -115,6 +119,8 @@ fn op() -> impl Strategy<Value = Op> {
         2 => index().prop_map(Op::Open),
         1 => index().prop_map(Op::Close),
         1 => Just(Op::Trim),
+        3 => (0_u64..200).prop_map(Op::TakeSums),
+        1 => Just(Op::Save),
         2 => Just(Op::Kexec),
     ]
 }
@@ -259,6 +265,11 @@ impl Both {
             Op::Trim => {
                 self.fs().trim();
             }
+            Op::TakeSums(most) => {
+                let before = self.fs().without_sums();
+                prop_assert!(self.fs().take_sums(*most).left <= before);
+            }
+            Op::Save => drop(self.machine.as_ref().unwrap().save()),
             Op::Kexec => {
                 // Nobody is left to hold a file open.
                 self.handles.clear();
@@ -266,6 +277,7 @@ impl Both {
                 self.model.reap();
                 let (machine, casualties) = self.machine.take().unwrap().kexec();
                 prop_assert_eq!(casualties, []);
+                prop_assert_eq!(machine.tmpfs.claims(), Claims::default());
                 let census = machine.tmpfs.census();
                 prop_assert_eq!(census.unclaimed, census.frames);
                 prop_assert_eq!(machine.arena.memory().stats().set_aside, census.frames);
@@ -278,6 +290,7 @@ impl Both {
     /// Everything that can be seen is the same.
     fn compare(&mut self) -> Result<(), TestCaseError> {
         let now = tick();
+        prop_assert_eq!(self.fs().claims().lost, 0);
         self.fs().trim();
         let space = self.fs().stat_fs().unwrap();
         prop_assert_eq!((space.blocks, space.free_blocks), (LIMIT, LIMIT - self.model.used()));

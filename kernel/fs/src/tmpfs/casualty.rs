@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
-use handover::ExtentFault;
+use handover::{ExtentFault, SUM_PAGES};
 
 /// Something that did not survive the handover.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +34,13 @@ pub enum Fault {
     Number,
     /// There is no root directory; the filesystem is empty.
     NoRoot,
+    /// The file is quarantined: the pages of a window are not what they were when their checksum was taken.
+    Sum {
+        /// The window: 64 pages, counted by that many.
+        window: u32,
+    },
+    /// The file is quarantined: frames of it were not set aside any more when they were claimed.
+    Frames,
     /// An extended attribute cannot be one, is there twice, or found no memory; it was left out.
     Attribute,
 }
@@ -42,6 +49,11 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Extent(fault) => return write!(f, "quarantined: {fault}"),
+            Self::Sum { window } => {
+                let first = u64::from(*window) * u64::from(SUM_PAGES);
+                return write!(f, "quarantined: pages {first} to {} have changed", first + u64::from(SUM_PAGES) - 1);
+            }
+            Self::Frames => "quarantined: frames of it are not set aside",
             Self::Earlier => "quarantined by an earlier kernel",
             Self::Dangling => "left out: the inode is not there",
             Self::Name => "left out: not a name, or there twice",

@@ -6,20 +6,20 @@
 //!   or by growing the file, zeroes them first. So cutting a file off reads and writes no page.
 //! - Each frame of the extents, and of what is allocated ahead, is charged to the [`Space`] until it is given back.
 
+use super::casualty::Fault;
 use super::extent::{Extent, Store, Unclaimed};
 use super::extents::{Extents, Found, PAGE, page_of};
 use super::space::Space;
+use super::sums::Sums;
 use crate::error::{Error, Result};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use frames::{FrameRun, PfnRange};
+use handover::SUM_PAGES;
+use zerocopy::little_endian::U32;
 
 /// The largest file: 2^32 pages.
 pub(super) const MAX_SIZE: u64 = PAGE << 32;
-
-/// Pages of a preserved extent that are claimed at a time, aligned to their number: enough that the work is spread thin, few
-/// enough that the first read of a huge file is as fast as that of a small one.
-const CLAIM_PAGES: u32 = 64;
 
 /// A file that grows at its end is given as many frames again as it has, up to this many, so that files which are written
 /// side by side still lie in long runs. What is left over is returned when the file is closed, cut off or handed over.
@@ -27,22 +27,39 @@ const AHEAD_PAGES: u64 = 64;
 
 /// The content of one regular file.
 pub(super) struct Content {
-    space: Arc<Space>,
+    pub(super) ino: u64,
+    pub(super) space: Arc<Space>,
     size: u64,
-    extents: Extents,
+    pub(super) extents: Extents,
+    pub(super) sums: Sums,
+    /// Nobody need be told of a change: see `windows`.
+    pub(super) plain: bool,
+    /// No checksum is wanting: see `windows`.
+    pub(super) settled: bool,
     /// Frames for the pages from this index on, which is the end of the last extent.
     ahead: Option<(u32, FrameRun)>,
-    quarantined: bool,
+    /// Why the content is lost, if it is.
+    pub(super) quarantined: Option<Fault>,
 }
 
 impl Content {
-    pub(super) fn new(space: Arc<Space>) -> Self {
-        Self { space, size: 0, extents: Extents::new(), ahead: None, quarantined: false }
+    pub(super) fn new(space: Arc<Space>, ino: u64) -> Self {
+        Self {
+            ino,
+            space,
+            size: 0,
+            extents: Extents::new(),
+            sums: Sums::default(),
+            plain: false,
+            settled: true,
+            ahead: None,
+            quarantined: None,
+        }
     }
 
     /// Content of `size` bytes from a handover, all of it a hole so far.
-    pub(super) fn restored(space: Arc<Space>, size: u64, quarantined: bool) -> Self {
-        let mut content = Self::new(space);
+    pub(super) fn restored(space: Arc<Space>, ino: u64, size: u64, quarantined: Option<Fault>) -> Self {
+        let mut content = Self::new(space, ino);
         (content.size, content.quarantined) = (size, quarantined);
         content
     }
@@ -56,8 +73,14 @@ impl Content {
         self.extents.pages()
     }
 
-    pub(super) fn quarantined(&self) -> bool {
+    /// Why the content is lost, if it is.
+    pub(super) fn quarantined(&self) -> Option<Fault> {
         self.quarantined
+    }
+
+    /// The checksums that there are.
+    pub(super) fn sums(&self) -> &Sums {
+        &self.sums
     }
 
     /// The extents in the order of their index.
@@ -66,8 +89,10 @@ impl Content {
     }
 
     /// The content cannot be what it was.
-    pub(super) fn quarantine(&mut self) {
-        self.quarantined = true;
+    pub(super) fn quarantine(&mut self, fault: Fault) {
+        self.quarantined = Some(fault);
+        self.sums = Sums::default();
+        self.settle();
     }
 
     /// Preserved frames that hold the pages from `index` on, where there was a hole.
@@ -75,6 +100,15 @@ impl Content {
         self.space.adopt_frames(frames.count);
         let store = Store::Unclaimed(Unclaimed::new(self.space.memory(), frames));
         self.extents.insert(index, Extent { store, preallocated });
+    }
+
+    /// Checksums of windows that the previous kernel took. Those of windows that hold no data prove nothing and do no harm; if some
+    /// lie past the end, none is believed, and the windows go unverified.
+    pub(super) fn adopt_sums(&mut self, first: u32, sums: &[U32]) {
+        let end = (u64::from(first) + sums.len() as u64) * u64::from(SUM_PAGES);
+        if self.quarantined.is_none() && end <= self.size.div_ceil(PAGE).next_multiple_of(u64::from(SUM_PAGES)) {
+            self.sums.set_run(first, sums);
+        }
     }
 
     /// Read at `pos`; short only at the end.
@@ -115,6 +149,9 @@ impl Content {
         }
         let room = MAX_SIZE.checked_sub(pos).filter(|&room| room > 0).ok_or(Error::FileTooLarge { limit: MAX_SIZE })?;
         let data = &data[..usize::try_from(room).map_or(data.len(), |room| room.min(data.len()))];
+        if !self.plain {
+            self.disturb(pos, pos + data.len() as u64)?;
+        }
         self.expose(pos)?;
         let mut done = 0;
         while done < data.len() {
@@ -158,12 +195,16 @@ impl Content {
         }
         if size == 0 {
             // Nothing of the damage is left.
-            self.quarantined = false;
+            self.quarantined = None;
         }
         self.check()?;
         if size < self.size {
             self.trim();
-            self.space.release_frames(self.extents.remove(size.div_ceil(PAGE), 1 << 32));
+            let first = size.div_ceil(PAGE);
+            if !self.plain {
+                self.abandon(first, 1 << 32)?;
+            }
+            self.space.release_frames(self.extents.remove(first, 1 << 32));
         } else {
             self.expose(size)?;
         }
@@ -184,6 +225,9 @@ impl Content {
         }
         self.zero(pos, first * PAGE)?;
         self.zero(last * PAGE, end)?;
+        if !self.plain {
+            self.abandon(first, last)?;
+        }
         self.space.release_frames(self.extents.remove(first, last));
         Ok(())
     }
@@ -231,35 +275,16 @@ impl Content {
     }
 
     fn check(&self) -> Result<()> {
-        if self.quarantined { Err(Error::Quarantined) } else { Ok(()) }
-    }
-
-    /// Claim the pages around `index`, which the previous kernel left.
-    fn claim(&mut self, index: u32) -> Result<()> {
-        let Some(extent) = self.extents.around(index) else { return Ok(()) };
-        let window = index - index % CLAIM_PAGES;
-        let first = extent.start.max(u64::from(window)) as u32;
-        let end = extent.end.min(u64::from(window) + u64::from(CLAIM_PAGES));
-        let run = self.detach(first, (end - u64::from(first)) as u32)?;
-        self.extents.insert(first, Extent { store: Store::Owned(run), preallocated: false });
-        Ok(())
-    }
-
-    /// Take `pages` pages at `index`, all of them in one extent, out of the file, and claim them.
-    fn detach(&mut self, index: u32, pages: u32) -> Result<FrameRun> {
-        let run = self.extents.take(index, pages).map(Extent::into_run);
-        run.and_then(core::result::Result::ok).ok_or_else(|| {
-            // The frames are not where the handover said, so the file is not what it was.
-            self.space.release_frames(u64::from(pages));
-            self.quarantined = true;
-            Error::Quarantined
-        })
+        if self.quarantined.is_some() { Err(Error::Quarantined) } else { Ok(()) }
     }
 
     /// Zero the bytes `from..to`, which lie in one page, if there are any.
     fn zero(&mut self, from: u64, to: u64) -> Result<()> {
         if from >= to {
             return Ok(());
+        }
+        if !self.plain && matches!(self.extents.find(from), Found::Unclaimed(_) | Found::Data(_)) {
+            self.disturb(from, to)?;
         }
         if let Found::Unclaimed(_) = self.extents.find(from) {
             self.claim(page_of(from))?;
@@ -320,6 +345,7 @@ impl Content {
 impl Drop for Content {
     fn drop(&mut self) {
         self.trim();
+        self.settle();
         self.space.release_frames(self.extents.pages());
     }
 }

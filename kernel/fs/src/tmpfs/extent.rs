@@ -1,5 +1,6 @@
 //! Extents: consecutive pages of a file in consecutive frames, owned or still where the previous kernel left them.
 
+use super::extents::{PAGE, Part};
 use frames::{ClaimError, FrameRun, Memory, PfnRange};
 
 /// Frames that the previous kernel preserved and that nobody has claimed. It owns them as a [`FrameRun`] does, but gives no
@@ -78,6 +79,18 @@ impl Extent {
             Store::Owned(run) => run.len() as u32,
             Store::Unclaimed(unclaimed) => unclaimed.range.count as u32,
         }
+    }
+
+    /// Whether nobody has claimed the frames yet.
+    pub(super) fn is_unclaimed(&self) -> bool {
+        matches!(self.store, Store::Unclaimed(_))
+    }
+
+    /// The bytes of a part of it, if they can be seen.
+    pub(super) fn bytes(&self, part: &Part) -> Option<&[u8]> {
+        let Store::Owned(run) = &self.store else { return None };
+        let at = |page: u64| ((page - part.extent) * PAGE) as usize;
+        run.bytes().get(at(part.start)..at(part.end))
     }
 
     /// Whether `next`, whose pages follow in the file, can be a part of this extent.

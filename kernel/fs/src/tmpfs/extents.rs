@@ -19,6 +19,14 @@ pub(super) fn page_of(at: u64) -> u32 {
     (at >> FRAME_SHIFT) as u32
 }
 
+/// The pages `start..end`, which are in the extent that begins with page `extent`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Part {
+    pub(super) extent: u64,
+    pub(super) start: u64,
+    pub(super) end: u64,
+}
+
 /// The extents of one file.
 pub(super) struct Extents {
     map: BTreeMap<u32, Extent>,
@@ -73,11 +81,19 @@ impl Extents {
         next.map_or(MAX_PAGES, |(&start, _)| u64::from(start))
     }
 
-    /// The pages of the extent that holds page `index`.
-    pub(super) fn around(&self, index: u32) -> Option<Range<u64>> {
-        let (&start, extent) = self.map.range(..=index).next_back()?;
-        let pages = u64::from(start)..u64::from(start) + u64::from(extent.pages());
-        pages.contains(&u64::from(index)).then_some(pages)
+    /// The extents that hold data in `pages`, which is not empty, each with the part of its pages that lies there.
+    pub(super) fn data(&self, pages: Range<u64>) -> impl Iterator<Item = (Part, &Extent)> {
+        let first = pages.start.min(MAX_PAGES - 1) as u32;
+        let from = self.map.range(..=first).next_back().map_or(first, |(&start, _)| start);
+        let extents = self.map.range(from..).take_while({
+            let end = pages.end;
+            move |(start, _)| u64::from(**start) < end
+        });
+        extents.filter(|(_, extent)| !extent.preallocated).filter_map(move |(&start, extent)| {
+            let end = u64::from(start) + u64::from(extent.pages());
+            let part = Part { extent: u64::from(start), start: pages.start.max(start.into()), end: pages.end.min(end) };
+            (part.start < part.end).then_some((part, extent))
+        })
     }
 
     /// Put an extent where there is a hole, joined with its neighbours where possible.

@@ -16,12 +16,17 @@ mod node;
 mod restore;
 mod save;
 mod space;
+mod sums;
+mod take_sums;
 mod tree;
+mod windows;
 mod xattrs;
 
 pub use casualty::{Casualty, Fault};
 pub use restore::{Rejected, Restored, Restorer};
 pub use save::Census;
+pub use space::Claims;
+pub use take_sums::Progress;
 
 use crate::error::{Error, Result};
 use crate::filesystem::{DirEntry, FileSystem, Ino, NewNode, OpenFile, SetAttr, SetXattr, Stat, StatFs, Time};
@@ -31,6 +36,7 @@ use alloc::vec::Vec;
 use cache::{PageCache, ReadAhead};
 use content::Content;
 use core::fmt;
+use core::sync::atomic::AtomicU64;
 use directory::check_name;
 use frames::{FRAME_SIZE, Lock, Rank};
 use node::{Attr, Node};
@@ -90,6 +96,8 @@ struct Shared {
     space: Arc<Space>,
     clock: fn() -> Time,
     options: Options,
+    /// The inode after which checksums are taken next.
+    sums_at: AtomicU64,
 }
 
 impl Tmpfs {
@@ -102,12 +110,18 @@ impl Tmpfs {
     }
 
     fn from_tree(tree: Tree, space: Arc<Space>, clock: fn() -> Time, options: Options) -> Self {
-        Self { shared: Arc::new(Shared { tree: Lock::new(Rank::Tmpfs, tree), space, clock, options }) }
+        let (tree, sums_at) = (Lock::new(Rank::Tmpfs, tree), AtomicU64::new(0));
+        Self { shared: Arc::new(Shared { tree, space, clock, options, sums_at }) }
     }
 
     /// How it is mounted.
     pub fn options(&self) -> Options {
         self.shared.options
+    }
+
+    /// What became of what a handover brought, so far.
+    pub fn claims(&self) -> Claims {
+        self.shared.space.claims.get()
     }
 
     /// Give back the frames that were allocated ahead of growing files. Returns how many there were.

@@ -173,8 +173,9 @@ impl Loader {
                 loose.content.adopt(extent.index, extent.frames(), extent.preallocated);
             }
             (Item::Xattr { name, value }, Some((_, loose))) => loose.adopt_xattr(name, value),
+            (Item::Sums { first, sums }, Some((_, loose))) => loose.content.adopt_sums(first, sums),
             (Item::Rejected(_, fault), Some((_, loose))) => {
-                loose.content.quarantine();
+                loose.content.quarantine(Fault::Extent(fault));
                 loose.fault = Some(Fault::Extent(fault));
             }
             // Content without an inode does not come out of a handover; what else does is not for a tmpfs.
@@ -190,6 +191,7 @@ impl Loader {
             Kind::Symlink => FileType::Symlink,
         };
         let size = if kind == FileType::Regular { inode.size } else { 0 };
+        let fault = inode.quarantined.then_some(Fault::Earlier);
         Loose {
             kind,
             attr: Attr {
@@ -200,17 +202,18 @@ impl Loader {
                 mtime: time(inode.mtime),
                 ctime: time(inode.ctime),
             },
-            content: Content::restored(self.space.clone(), size, inode.quarantined),
+            content: Content::restored(self.space.clone(), inode.ino, size, fault),
             target: Box::default(),
             entries: Vec::new(),
             xattrs: Xattrs::default(),
-            fault: inode.quarantined.then_some(Fault::Earlier),
+            fault,
         }
     }
 
     /// The inode that was being read is complete.
     fn settle(&mut self) {
-        let Some((ino, loose)) = self.current.take() else { return };
+        let Some((ino, mut loose)) = self.current.take() else { return };
+        loose.content.arrived();
         if (1..MAX_INO).contains(&ino) && !self.loose.contains_key(&ino) {
             self.loose.insert(ino, loose);
         } else {

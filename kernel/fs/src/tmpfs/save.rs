@@ -25,12 +25,18 @@ pub struct Census {
     pub unclaimed: u64,
     /// Files whose content is known to be damaged.
     pub quarantined: u64,
+    /// Windows of files that hold data.
+    pub windows: u64,
+    /// Windows that have a checksum.
+    pub summed: u64,
 }
 
 impl Census {
     fn add(&mut self, content: &Content) {
         self.inodes += 1;
-        self.quarantined += u64::from(content.quarantined());
+        self.quarantined += u64::from(content.quarantined().is_some());
+        self.windows += content.windows();
+        self.summed += content.sums().count();
         for (_, extent) in content.extents() {
             let pages = u64::from(extent.pages());
             self.extents += 1;
@@ -50,6 +56,8 @@ impl Sum for Census {
             frames: a.frames + b.frames,
             unclaimed: a.unclaimed + b.unclaimed,
             quarantined: a.quarantined + b.quarantined,
+            windows: a.windows + b.windows,
+            summed: a.summed + b.summed,
         })
     }
 }
@@ -115,7 +123,7 @@ fn header(ino: u64, inode: &Inode, state: &State, content: &Content) -> handover
         atime: time(attr.atime),
         mtime: time(attr.mtime),
         ctime: time(attr.ctime),
-        quarantined: content.quarantined(),
+        quarantined: content.quarantined().is_some(),
     }
 }
 
@@ -141,5 +149,5 @@ fn save_content(content: &Content, out: &mut FilesystemWriter<'_, '_>) -> Result
             preallocated: extent.preallocated,
         })?;
     }
-    Ok(())
+    content.sums().runs(|first, sums| out.sums(first, sums))
 }

@@ -9,6 +9,7 @@ use super::Options;
 use crate::error::{Error, Result};
 use alloc::sync::Arc;
 use cache::PageCache;
+use core::iter::Sum;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use frames::{FRAME_SIZE, FrameRun, Memory, Zones};
 
@@ -45,6 +46,63 @@ impl Account {
     }
 }
 
+/// What became of what a handover brought.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Frames that were claimed.
+    pub frames: u64,
+    /// Windows that had a checksum, and it was right.
+    pub windows: u64,
+    /// Pages of data in them.
+    pub pages: u64,
+    /// Files that were quarantined when some of their content was claimed.
+    pub lost: u64,
+}
+
+impl Sum for Claims {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |a, b| Self {
+            frames: a.frames + b.frames,
+            windows: a.windows + b.windows,
+            pages: a.pages + b.pages,
+            lost: a.lost + b.lost,
+        })
+    }
+}
+
+/// [`Claims`], while they are counted.
+#[derive(Debug, Default)]
+pub(super) struct ClaimCounts {
+    frames: AtomicU64,
+    windows: AtomicU64,
+    pages: AtomicU64,
+    lost: AtomicU64,
+}
+
+impl ClaimCounts {
+    pub(super) fn claimed(&self, frames: u64) {
+        self.frames.fetch_add(frames, Relaxed);
+    }
+
+    pub(super) fn verified(&self, pages: u64) {
+        self.windows.fetch_add(1, Relaxed);
+        self.pages.fetch_add(pages, Relaxed);
+    }
+
+    pub(super) fn lost(&self) {
+        self.lost.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Claims {
+        Claims {
+            frames: self.frames.load(Relaxed),
+            windows: self.windows.load(Relaxed),
+            pages: self.pages.load(Relaxed),
+            lost: self.lost.load(Relaxed),
+        }
+    }
+}
+
 /// The limits of one tmpfs, and what it holds.
 pub(super) struct Space {
     cache: Arc<PageCache>,
@@ -52,6 +110,9 @@ pub(super) struct Space {
     zones: Zones,
     frames: Account,
     metadata: Account,
+    /// Files some of whose content has no checksum.
+    unsettled: AtomicU64,
+    pub(super) claims: ClaimCounts,
 }
 
 impl Space {
@@ -60,7 +121,14 @@ impl Space {
         let zones = if options.handover { Zones::Preservable } else { Zones::Ephemeral };
         let frames = options.size.map_or(cache.memory().stats().total / 2, |bytes| bytes / FRAME_SIZE as u64);
         let metadata = frames.saturating_mul(FRAME_SIZE as u64) / 8;
-        Self { cache, zones, frames: Account::new(frames), metadata: Account::new(metadata) }
+        Self {
+            cache,
+            zones,
+            frames: Account::new(frames),
+            metadata: Account::new(metadata),
+            unsettled: AtomicU64::new(0),
+            claims: ClaimCounts::default(),
+        }
     }
 
     pub(super) fn memory(&self) -> &'static Memory {
@@ -114,6 +182,21 @@ impl Space {
     /// Bytes of heap were given back.
     pub(super) fn release_metadata(&self, bytes: u64) {
         self.metadata.release(bytes);
+    }
+
+    /// The content of one file more is without some checksum.
+    pub(super) fn unsettled(&self) {
+        self.unsettled.fetch_add(1, Relaxed);
+    }
+
+    /// That of one has all its checksums, or wants none any more.
+    pub(super) fn settled(&self) {
+        self.unsettled.fetch_sub(1, Relaxed);
+    }
+
+    /// Files some of whose content has no checksum.
+    pub(super) fn without_sums(&self) -> u64 {
+        self.unsettled.load(Relaxed)
     }
 
     /// Frames of content: the limit, and how many are left of it.

@@ -80,7 +80,7 @@ impl Tree {
     /// A root directory.
     pub(super) fn new(space: Arc<Space>, now: Time) -> Self {
         let attr = Attr::new(0o1777, now);
-        let node = Arc::new(Node::new(ROOT, FileType::Directory, attr, Content::new(space.clone())));
+        let node = Arc::new(Node::new(ROOT, FileType::Directory, attr, Content::new(space.clone(), ROOT)));
         let root = Inode::new(node, Body::Directory(Directory::new(ROOT)));
         let mut inodes = BTreeMap::new();
         space.adopt_metadata(root.cost());
@@ -182,7 +182,7 @@ impl Tree {
         }
         let ino = self.next_ino;
         self.next_ino += 1;
-        let node = Arc::new(Node::new(ino, kind, Attr::new(mode, now), Content::new(self.space.clone())));
+        let node = Arc::new(Node::new(ino, kind, Attr::new(mode, now), Content::new(self.space.clone(), ino)));
         self.inodes.insert(ino, Inode::new(node, body));
         self.directory_mut(dir)?.insert(name, ino);
         self.touch(dir, now);
