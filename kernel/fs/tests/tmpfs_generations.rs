@@ -72,7 +72,7 @@ struct Run {
 impl Run {
     fn new(seed: u64) -> Self {
         let model = Model::new(LIMIT, clock());
-        let machine = Machine::new(FRAMES, Options { size: Some(LIMIT * PAGE) });
+        let machine = Machine::new(FRAMES, Options { size: Some(LIMIT * PAGE), ..Options::default() });
         Self { machine: Some(machine), model, random: Random(seed | 1) }
     }
 
@@ -318,6 +318,11 @@ fn a_thousand_generations() {
     for generation in 1..=generations {
         for _ in 0..OPERATIONS {
             run.operation();
+        }
+        // Checksums of all, of some or of no content cross.
+        let most = run.random.below(200);
+        if most < 150 {
+            run.machine().tmpfs.take_sums(most);
         }
         run.no_frame_is_lost();
         let stats = run.machine().arena.memory().stats();
