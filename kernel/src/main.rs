@@ -86,8 +86,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         warn!(target: "mm", "early heap not extended: {reason}");
     }
     let handover = generation::open(&parcel, &survey, early_heap / EARLY_HEAP_A_RANGE);
-    let preserved = handover.as_ref().map(generation::preserved).unwrap_or_default();
-    let installed = match survey.install(preserved, to_donate, annex) {
+    let installed = match survey.install(handover.as_ref(), to_donate, annex) {
         Ok(installed) => installed,
         Err(reason) => panic!("no memory to work with: {reason}"),
     };

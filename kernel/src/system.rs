@@ -15,14 +15,14 @@ use fs::block::BlockDevice;
 use fs::error::Result;
 use fs::ext2::Ext2;
 use fs::filesystem::Time;
-use fs::tmpfs::{Environment, Options, Tmpfs};
+use fs::tmpfs::{Census, Environment, Options, Tmpfs};
 use fs::vfs::Vfs;
 use handover::Handover;
 use log::{info, warn};
 use spin::Once;
 
 use crate::arch::{cpu, tsc};
-use crate::donation::{Donors, Sources};
+use crate::donation::{self, Donors, Sources};
 use crate::drivers::attention;
 use crate::generation::Generation;
 use crate::machine::Machine;
@@ -65,8 +65,8 @@ pub struct System {
 }
 
 impl System {
-    /// Builds it: caches first, donated frames, then the filesystems. What was handed over is mounted again; what cannot be
-    /// mounted is said, and the system runs without it.
+    /// Builds it: caches first, donated frames and what was handed over, then the filesystems. What was handed over is mounted
+    /// again; what cannot be mounted is said, and the system runs without it.
     pub fn start(machine: Machine, sources: Sources, policy: MakePolicy, handover: Option<Handover>) -> Self {
         let memory = machine.memory;
         let bytes = sources.wanted.iter().map(|donation| donation.bytes).fold(0, u64::saturating_add);
@@ -83,12 +83,15 @@ impl System {
         let cache = PageCache::new(memory, cleancache.clone());
         RECLAIM.call_once(|| cache.clone());
         heap::on_shortage(make_room);
-        let donors = Arc::new(Donors::start(&cache, sources));
+        // The carve-out before anything is inherited, as some of that lies in it; the others afterwards, when it is known what lies
+        // where their frames would be.
+        let carve_out = donation::carve_out::start(&cache, sources.carve_out, handover.as_ref());
+        let (generation, restored) = Generation::begin(&machine.parcel, handover, &environment(&cache));
+        let donors = Arc::new(Donors::start(&cache, carve_out, sources));
         DONORS.call_once(|| donors.clone());
         let lenders = donors.clone();
         cache.on_shortage(Box::new(move |frames| lenders.relieve(frames)));
 
-        let (generation, restored) = Generation::begin(&machine.parcel, handover, &environment(&cache));
         // What another build handed over is mounted where it was, be there such a mount point in this one or not.
         let names = restored.iter().filter_map(|(point, _)| point.strip_prefix(b"/"));
         let vfs = Vfs::new(&POINTS.iter().copied().chain(names).collect::<Vec<_>>());
@@ -120,6 +123,11 @@ impl System {
     /// The filesystems in memory, by their mount points.
     pub fn tmpfs(&self) -> Vec<(Vec<u8>, Arc<Tmpfs>)> {
         self.tmpfs.lock().clone()
+    }
+
+    /// What a kexec would hand over of them.
+    pub fn preserved(&self) -> Census {
+        self.tmpfs().iter().filter(|(_, tmpfs)| tmpfs.options().handover).map(|(_, tmpfs)| tmpfs.census()).sum()
     }
 
     fn tmpfs_at(&self, point: &[u8]) -> Option<Arc<Tmpfs>> {

@@ -3,6 +3,8 @@
 use core::fmt;
 use frames::{Frame, Page};
 
+use crate::inherited::Identity;
+
 /// Why a page could not be filled or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FillError {
@@ -52,6 +54,12 @@ pub trait Backing: Send + Sync {
     /// zeros. All disk requests should go out together. After an error the bytes are unspecified, and none of the pages
     /// is used.
     fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> Result<(), FillError>;
+
+    /// What the filesystem is told by after a kexec; `None` where nothing that is cached of it can be handed over. It is asked with
+    /// the cache locked.
+    fn identity(&self) -> Option<Identity> {
+        None
+    }
 
     /// Write `pages`, which are pages `first..` of inode `ino`.
     fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError>;

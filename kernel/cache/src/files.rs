@@ -1,7 +1,10 @@
 //! Which files the cache knows: names, epochs, and which filesystem fills them.
 
 use crate::backing::{Backing, FillError};
+use crate::handing::Heritage;
+use crate::inherited::{Heir, InheritedFile, Stamp};
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use cleancache::{FileId, FsId};
@@ -24,8 +27,13 @@ struct File {
     name: Name,
     /// How many have it open.
     pins: u32,
-    /// Changes whenever what is on disk stops being what a reader may see: truncated, written, invalidated.
+    /// Changes whenever what is on disk stops being what a reader may see: truncated, written, invalidated. No other file has or had
+    /// the same.
     epoch: u32,
+    /// What it is told by after a kexec.
+    stamp: Option<Stamp>,
+    /// The inherited file that it continues.
+    heir: Option<Heir>,
 }
 
 /// The files, by place and by name, both of which grow by small pieces: this happens under the cache's lock, when nothing can be
@@ -33,8 +41,17 @@ struct File {
 pub(crate) struct Files {
     places: Chunks<Option<File>, { piece::<Option<File>>() }>,
     by_name: BTreeMap<Name, FileId>,
-    filesystems: Vec<(FsId, Arc<dyn Backing>)>,
+    filesystems: Vec<Filesystem>,
     sweep_at: usize,
+    /// The last epoch that was given to a file.
+    epoch: u32,
+}
+
+/// A filesystem that is mounted.
+struct Filesystem {
+    id: FsId,
+    name: String,
+    backing: Arc<dyn Backing>,
 }
 
 /// What is needed to fill a page without the lock.
@@ -46,16 +63,22 @@ pub(crate) struct Source {
 
 impl Files {
     pub(crate) fn new() -> Self {
-        Self { places: Chunks::new(), by_name: BTreeMap::new(), filesystems: Vec::new(), sweep_at: SWEEP_FLOOR }
+        Self {
+            places: Chunks::new(),
+            by_name: BTreeMap::new(),
+            filesystems: Vec::new(),
+            sweep_at: SWEEP_FLOOR,
+            epoch: 0,
+        }
     }
 
-    pub(crate) fn add_fs(&mut self, fs: FsId, backing: Arc<dyn Backing>) {
-        self.filesystems.push((fs, backing));
+    pub(crate) fn add_fs(&mut self, id: FsId, name: &str, backing: Arc<dyn Backing>) {
+        self.filesystems.push(Filesystem { id, name: String::from(name), backing });
     }
 
     /// Forget `fs` and its files, which are returned.
     pub(crate) fn remove_fs(&mut self, fs: FsId) -> Vec<FileId> {
-        self.filesystems.retain(|&(id, _)| id != fs);
+        self.filesystems.retain(|filesystem| filesystem.id != fs);
         self.remove_where(|file| file.name.fs == fs)
     }
 
@@ -64,12 +87,15 @@ impl Files {
         fs: FsId,
         ino: u64,
         generation: u32,
+        stamp: Option<Stamp>,
         make: impl FnOnce() -> Result<FileId, FillError>,
+        heir: impl FnOnce() -> Option<Heir>,
     ) -> Result<FileId, FillError> {
         let name = Name { fs, ino, generation };
         if let Some(&id) = self.by_name.get(&name) {
             if let Some(file) = self.get_mut(id) {
                 file.pins = file.pins.saturating_add(1);
+                file.stamp = stamp.or(file.stamp);
             }
             return Ok(id);
         }
@@ -77,7 +103,8 @@ impl Files {
         let slot = id.slot() as usize;
         self.places.grow(slot, |_| None);
         if let Some(place) = self.places.get_mut(slot) {
-            *place = Some(File { id, name, pins: 1, epoch: 0 });
+            self.epoch = self.epoch.wrapping_add(1);
+            *place = Some(File { id, name, pins: 1, epoch: self.epoch, stamp, heir: heir() });
         }
         self.by_name.insert(name, id);
         Ok(id)
@@ -126,8 +153,10 @@ impl Files {
 
     /// The file's content has changed: what is being read from disk right now must not enter the cache.
     pub(crate) fn bump(&mut self, id: FileId) {
+        let epoch = self.epoch.wrapping_add(1);
         if let Some(file) = self.get_mut(id) {
-            file.epoch = file.epoch.wrapping_add(1);
+            file.epoch = epoch;
+            self.epoch = epoch;
         }
     }
 
@@ -137,8 +166,42 @@ impl Files {
 
     pub(crate) fn source(&self, id: FileId) -> Result<Source, FillError> {
         let file = self.get(id).ok_or(FillError::Unmounted)?;
-        let (_, backing) = self.filesystems.iter().find(|(fs, _)| *fs == file.name.fs).ok_or(FillError::Unmounted)?;
+        let of = |filesystem: &&Filesystem| filesystem.id == file.name.fs;
+        let Filesystem { backing, .. } = self.filesystems.iter().find(of).ok_or(FillError::Unmounted)?;
         Ok(Source { backing: backing.clone(), ino: file.name.ino, epoch: file.epoch })
+    }
+
+    /// The inherited file that this one continues.
+    #[inline]
+    pub(crate) fn heir(&self, id: FileId) -> Option<Heir> {
+        self.get(id)?.heir
+    }
+
+    /// The filesystems that can be told after a kexec.
+    pub(crate) fn heritages(&self) -> Vec<Heritage> {
+        let heritage = |filesystem: &Filesystem| {
+            let identity = filesystem.backing.identity()?;
+            Some(Heritage { fs: filesystem.id, label: filesystem.name.clone(), identity })
+        };
+        self.filesystems.iter().filter_map(heritage).collect()
+    }
+
+    /// The files of `fs` that can be.
+    pub(crate) fn stamped(&self, fs: FsId) -> impl Iterator<Item = (FileId, InheritedFile, Option<Heir>)> {
+        self.places.iter().flatten().filter(move |file| file.name.fs == fs).filter_map(|file| {
+            let Name { ino, generation, .. } = file.name;
+            Some((file.id, InheritedFile { ino, generation, stamp: file.stamp? }, file.heir))
+        })
+    }
+
+    /// Whether `id` is one of them.
+    pub(crate) fn is_stamped(&self, id: FileId) -> bool {
+        self.get(id).is_some_and(|file| file.stamp.is_some())
+    }
+
+    /// Whether a file is known.
+    pub(crate) fn is_known(&self, fs: FsId, ino: u64, generation: u32) -> bool {
+        self.by_name.contains_key(&Name { fs, ino, generation })
     }
 
     /// The inode's number.

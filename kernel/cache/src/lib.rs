@@ -1,10 +1,11 @@
-//! The page cache: pages of files in memory, behind them the [cleancache], behind that a filesystem.
+//! The page cache: pages of files in memory, behind them the [cleancache], behind that what the previous kernel had [inherited],
+//! behind that a filesystem.
 //!
 //! A filesystem gives the cache one object, its [`Backing`], that fills and writes pages; reading, read-ahead, reclaim and the
 //! working set are the cache's business.
 //!
 //! Invariants, under one lock that is never held while a [`Backing`] works:
-//! - a page is in the page cache or in cleancache (exclusive, the default), and moves between them under the lock;
+//! - a page is in the page cache, in cleancache (exclusive, the default) or inherited, and moves between them under the lock;
 //! - every page in the cache is whole: a page being filled is a local variable, and enters only when every byte was filled and
 //!   its file was not changed meanwhile (the file's epoch tells);
 //! - no page of a file is here that its file does not know; a file that is forgotten leaves none behind.
@@ -17,6 +18,8 @@ extern crate alloc;
 
 mod backing;
 mod files;
+mod handing;
+mod inherited;
 mod pages;
 mod read;
 mod read_ahead;
@@ -26,6 +29,8 @@ mod write;
 
 pub use backing::{Backing, FillError};
 pub use cleancache::{Cleancache, FileId, FsId, StaleId};
+pub use handing::{HandedFile, HandedPage, Heritage, Progress};
+pub use inherited::{Identity, InheritedFile, InheritedPages, InheritedStats, Stamp};
 pub use pages::Stats;
 pub use read_ahead::ReadAhead;
 pub use reclaim::{DropWhat, OutOfMemory, Relief};
@@ -35,6 +40,8 @@ use alloc::sync::Arc;
 use core::fmt;
 use files::Files;
 use frames::{Lock, Memory, Rank};
+use handing::Sums;
+use inherited::Inherited;
 use pages::Pages;
 use spin::Once;
 
@@ -52,6 +59,18 @@ pub struct PageCache {
 pub(crate) struct State {
     pub(crate) pages: Pages,
     pub(crate) files: Files,
+    pub(crate) inherited: Inherited,
+    pub(crate) sums: Sums,
+}
+
+impl State {
+    /// Pages `first..=last` of `file` are changed or gone: so are inherited ones.
+    #[inline]
+    pub(crate) fn drop_inherited(&mut self, file: FileId, first: u32, last: u32, cleancache: &Cleancache) {
+        if let Some(heir) = self.files.heir(file) {
+            self.inherited.invalidate(heir, first, last, cleancache);
+        }
+    }
 }
 
 impl PageCache {
@@ -61,7 +80,8 @@ impl PageCache {
         let frames = memory.stats().total as usize;
         // 128 KiB at a time, and less where that would be much of memory.
         let window = (frames / 64).clamp(4, 32) as u32;
-        let state = State { pages: Pages::new(memory, frames), files: Files::new() };
+        let inherited = Inherited::new(memory);
+        let state = State { pages: Pages::new(memory, frames), files: Files::new(), inherited, sums: Sums::default() };
         Arc::new(Self { memory, cleancache, window, relief: Once::new(), state: Lock::new(Rank::PageCache, state) })
     }
 
@@ -78,14 +98,15 @@ impl PageCache {
     /// A filesystem was mounted; `backing` fills and writes its pages.
     pub fn add_fs(&self, name: &str, backing: Arc<dyn Backing>) -> FsId {
         let fs = self.cleancache.add_fs(name);
-        self.state.lock().files.add_fs(fs, backing);
+        self.state.lock().files.add_fs(fs, name, backing);
         fs
     }
 
-    /// A filesystem is unmounted: every page of it is dropped, here and in cleancache, dirty ones too.
+    /// A filesystem is unmounted: every page of it is dropped, here, in cleancache and inherited ones, dirty ones too.
     pub fn remove_fs(&self, fs: FsId) {
         let mut state = self.state.lock();
-        let State { pages, files } = &mut *state;
+        let State { pages, files, inherited, .. } = &mut *state;
+        inherited.remove_fs(fs, &self.cleancache);
         for file in files.remove_fs(fs) {
             pages.drop_range(file, 0, u32::MAX);
         }
@@ -99,8 +120,20 @@ impl PageCache {
     /// # Errors
     /// [`FillError::Unmounted`].
     pub fn open(&self, fs: FsId, ino: u64, generation: u32) -> Result<FileId, FillError> {
+        self.open_with(fs, ino, generation, None)
+    }
+
+    /// As [`PageCache::open`], for a file that can be told again after a kexec by its `stamp`, so that its pages may be handed over.
+    ///
+    /// # Errors
+    /// [`FillError::Unmounted`].
+    pub fn open_stamped(&self, fs: FsId, ino: u64, generation: u32, stamp: Stamp) -> Result<FileId, FillError> {
+        self.open_with(fs, ino, generation, Some(stamp))
+    }
+
+    fn open_with(&self, fs: FsId, ino: u64, generation: u32, stamp: Option<Stamp>) -> Result<FileId, FillError> {
         let mut state = self.state.lock();
-        let State { pages, files } = &mut *state;
+        let State { pages, files, inherited, .. } = &mut *state;
         if files.want_sweep() {
             let idle = |file: FileId| pages.file_len(file) == 0 && self.cleancache.file_len(file) == 0;
             for file in files.sweep(idle) {
@@ -108,7 +141,8 @@ impl PageCache {
             }
         }
         let make = || self.cleancache.add_file(fs).map_err(|_| FillError::Unmounted);
-        let file = files.open(fs, ino, generation, make)?;
+        let heir = || inherited.heir(fs, ino, generation);
+        let file = files.open(fs, ino, generation, stamp, make, heir)?;
         pages.add_file(file);
         Ok(file)
     }
@@ -125,6 +159,7 @@ impl PageCache {
             return;
         }
         state.pages.drop_range(file, 0, u32::MAX);
+        state.drop_inherited(file, 0, u32::MAX, &self.cleancache);
         state.files.remove(file);
         let _ = self.cleancache.remove_file(file);
     }
@@ -138,6 +173,7 @@ impl PageCache {
         state.files.bump(file);
         state.pages.drop_range(file, first, last);
         self.cleancache.invalidate_range(file, first, last);
+        state.drop_inherited(file, first, last, &self.cleancache);
     }
 
     /// Note from now on which pages are read, up to `most` of them, and forget what was noted before.

@@ -10,7 +10,7 @@ use crate::read_ahead::ReadAhead;
 use crate::trace::Trace;
 use cleancache::ghost::Ghosts;
 use cleancache::{Arrival, FileId, Keepsake};
-use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory};
+use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory, Pfn};
 
 pub(crate) const INACTIVE: u16 = 0;
 pub(crate) const ACTIVE: u16 = 1;
@@ -139,6 +139,28 @@ impl Pages {
             done += len;
         }
         done
+    }
+
+    /// The page in the frame `pfn`, if it is here and clean.
+    pub(crate) fn clean_at(&self, pfn: Pfn) -> Option<FrameRef<'_>> {
+        self.map.find(pfn).filter(is_clean)
+    }
+
+    /// The clean pages of `file`.
+    pub(crate) fn clean_of(&self, file: FileId) -> impl Iterator<Item = FrameRef<'_>> {
+        self.map.of_file(file.slot()).filter(is_clean)
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<FrameRef<'_>> {
+        self.map.get(key)
+    }
+
+    /// The page under `key` lies in `frame` from now on, which holds the same; it becomes the youngest of its order.
+    pub(crate) fn move_to(&mut self, key: Key, frame: Frame) {
+        if let Some(old) = self.map.take(key) {
+            // The place was just made free.
+            let _ = self.map.insert(key, frame, old.order, old.private);
+        }
     }
 
     /// A whole, clean page comes in. `false`, and the frame goes back to memory, when one is here already.
@@ -270,6 +292,11 @@ impl Pages {
             self.map.move_to_back(key, INACTIVE);
         }
     }
+}
+
+/// Whether the disk has a page as it is.
+fn is_clean(page: &FrameRef<'_>) -> bool {
+    matches!(page.order(), INACTIVE | ACTIVE)
 }
 
 /// Note that a page is read. The first reading is the one that it was fetched for; only later ones count.

@@ -1,4 +1,4 @@
-//! Reading: from the page cache, else from cleancache, else from disk.
+//! Reading: from the page cache, else from cleancache, else from what was inherited, else from disk.
 
 use crate::backing::FillError;
 use crate::files::Source;
@@ -45,7 +45,7 @@ impl PageCache {
                 return Err(FillError::Unmounted);
             }
             if state.pages.trace.is_some() {
-                let State { pages, files } = &mut *state;
+                let State { pages, files, .. } = &mut *state;
                 if let (Some(trace), Some(ino)) = (&mut pages.trace, files.ino(file)) {
                     trace.ino = ino;
                 }
@@ -93,8 +93,8 @@ impl PageCache {
         Ok(())
     }
 
-    /// Take from cleancache what it has of the pages from `first` on, one for each frame, in one operation; what neither cache has is
-    /// left in gaps.
+    /// Take from cleancache what it has of the pages from `first` on, one for each frame, in one operation, and then of what was
+    /// inherited; what is nowhere is left in gaps.
     fn restore_what_is_there(
         &self,
         file: FileId,
@@ -103,16 +103,18 @@ impl PageCache {
     ) -> Result<(Source, Vec<Gap>), FillError> {
         let mut gaps: Vec<Gap> = Vec::new();
         let mut state = self.state.lock();
-        let State { pages, files } = &mut *state;
+        let State { pages, files, inherited, .. } = &mut *state;
         let source = files.source(file)?;
+        let heir = files.heir(file).filter(|_| !inherited.is_empty());
         let absent = |index: &u32| !pages.contains(Key { file: file.slot(), index: *index });
         let wanted = (first..=u32::MAX).zip(spare).filter(|(index, _)| absent(index));
         let mut wanted: Vec<Wanted> = wanted.map(|(index, frame)| Wanted::new(index, frame)).collect();
         pages.beyond = self.cleancache.donated() as usize;
         self.cleancache.restore_run(file, &mut wanted);
-        for Wanted { index, frame, found, keepsake } in wanted {
+        for Wanted { index, mut frame, found, keepsake } in wanted {
+            pages.counters.restored += u64::from(found);
+            let found = found || heir.is_some_and(|heir| inherited.restore(heir, index, &mut frame, &self.cleancache));
             if found {
-                pages.counters.restored += 1;
                 pages.insert(Key { file: file.slot(), index }, frame, keepsake);
                 continue;
             }
@@ -138,7 +140,7 @@ impl PageCache {
     /// Filled pages enter the cache, unless their file has changed since.
     fn admit(&self, file: FileId, source: &Source, gap: Gap) {
         let mut state = self.state.lock();
-        let State { pages, files } = &mut *state;
+        let State { pages, files, .. } = &mut *state;
         if files.epoch(file) != Some(source.epoch) {
             return;
         }

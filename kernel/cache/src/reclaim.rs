@@ -1,6 +1,7 @@
 //! Reclaim: making frames free by evicting clean pages into cleancache; and allocation, which waits for it.
 
 use crate::files::Files;
+use crate::inherited::{Class, Inherited};
 use crate::pages::Victim;
 use crate::{PageCache, State};
 use alloc::boxed::Box;
@@ -31,7 +32,7 @@ impl core::error::Error for OutOfMemory {}
 pub enum DropWhat {
     /// Every clean page, as if memory were short: cleancache gets them.
     Pages,
-    /// Every clean page, and all that is in cleancache.
+    /// Every clean page, all that is in cleancache, and all that was inherited.
     All,
 }
 
@@ -136,9 +137,26 @@ impl PageCache {
     fn evict_some(&self, state: &mut State, zones: Zones, want: usize, budget: &mut usize, wait: Wait) -> usize {
         let memory = self.memory;
         let wanted = |page: &FrameRef<'_>| zones == Zones::Ephemeral || memory.zone_of(page.pfn()) == Zone::Normal;
-        let State { pages, files } = state;
-        let victims = core::iter::from_fn(|| pages.next_victim(budget, wanted)).take(want);
-        self.part_with(files, victims, wait)
+        let State { pages, files, inherited, .. } = state;
+        let inherited = self.free_inherited(inherited, want, wait);
+        let victims = core::iter::from_fn(|| pages.next_victim(budget, wanted)).take(want - inherited);
+        inherited + self.part_with(files, victims, wait)
+    }
+
+    /// Inherited pages that are no pool's go before those that were read here; and where the pools have no frame for what is
+    /// about to be evicted, inherited pages make room there. How many frames became free.
+    #[inline]
+    fn free_inherited(&self, inherited: &mut Inherited, want: usize, wait: Wait) -> usize {
+        if inherited.is_empty() {
+            return 0;
+        }
+        let freed = inherited.reclaim(want);
+        if matches!(wait, Wait::ForLocks) && inherited.owes() {
+            let lacking = (want - freed).saturating_sub(self.cleancache.free() as usize);
+            let lodged = inherited.settle(Class::Lodged, lacking, &self.cleancache);
+            inherited.settle(Class::Cold, lacking - lodged, &self.cleancache);
+        }
+        freed
     }
 
     /// Pages that leave the cache go to cleancache, or their old copies there are dropped; the frames that are left over become
@@ -166,7 +184,7 @@ impl PageCache {
         let mut dropped = 0;
         loop {
             let mut state = self.state.lock();
-            let State { pages, files } = &mut *state;
+            let State { pages, files, .. } = &mut *state;
             let parted = self.part_with(files, core::iter::from_fn(|| pages.any_victim()).take(BATCH), Wait::ForLocks);
             dropped += parted;
             if parted == 0 {
@@ -175,6 +193,7 @@ impl PageCache {
         }
         if what == DropWhat::All {
             self.cleancache.clear();
+            dropped += self.state.lock().inherited.clear(&self.cleancache) as usize;
         }
         dropped
     }

@@ -42,13 +42,14 @@ impl PageCache {
             frame.zero();
             frame.bytes_mut()[within..within + data.len()].copy_from_slice(data);
             let mut state = self.state.lock();
-            let State { pages, files } = &mut *state;
+            let State { pages, files, .. } = &mut *state;
             if !files.knows(file) {
                 return Err(FillError::Unmounted);
             }
             if pages.insert_dirty(key, frame) {
                 files.bump(file);
                 self.cleancache.invalidate(file, index);
+                state.drop_inherited(file, index, index, &self.cleancache);
                 return Ok(());
             }
         }
@@ -69,7 +70,7 @@ impl PageCache {
     }
 
     /// The file is `size` bytes long from now on: pages past the end are dropped everywhere, and the rest of the last page, where it is
-    /// here, reads as zeros. A copy of that page in cleancache is dropped too, so that the tail cannot come back.
+    /// here, reads as zeros. A copy of that page in cleancache, or inherited, is dropped too, so that the tail cannot come back.
     pub fn truncate(&self, file: FileId, size: u64) {
         let mut state = self.state.lock();
         if !state.files.knows(file) {
@@ -79,6 +80,7 @@ impl PageCache {
         let within = size as usize % FRAME_SIZE;
         let Ok(first) = page_of(size) else { return };
         self.cleancache.invalidate_range(file, first, u32::MAX);
+        state.drop_inherited(file, first, u32::MAX, &self.cleancache);
         let first_gone = if within == 0 {
             Some(first)
         } else {
@@ -116,7 +118,7 @@ impl PageCache {
         let mut copy = self.memory.allocate(Zones::Ephemeral).ok_or(FillError::NoMemory)?;
         for written in 0..most {
             let mut state = self.state.lock();
-            let State { pages, files } = &mut *state;
+            let State { pages, files, .. } = &mut *state;
             let Some(key) = pages.begin_write_back(of, &mut copy) else { return Ok(written) };
             let source = files.at(key.file).ok_or(FillError::Unmounted).and_then(|file| files.source(file));
             drop(state);

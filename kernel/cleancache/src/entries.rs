@@ -219,7 +219,7 @@ impl State {
 
     pub(crate) fn pool_stats(&self) -> Vec<PoolStats> {
         let cached = |slot: u32| orders(slot).map(|order| self.entries.order_len(order) as u64).sum();
-        self.pools.iter().map(|(slot, pool)| pool.stats(cached(slot))).collect()
+        self.pools.iter().map(|(id, pool)| pool.stats(id, cached(id.slot()))).collect()
     }
 
     pub(crate) fn fs_stats(&self) -> Vec<FsStats> {

@@ -43,7 +43,7 @@ use crate::entries::State;
 use crate::policy::MakePolicy;
 use alloc::vec::Vec;
 use core::fmt;
-use frames::{Frame, FrameList, FrameRun, Lock, Memory, Pfn, PfnRange, Rank};
+use frames::{Frame, FrameList, FrameRef, FrameRun, Lock, Memory, Pfn, PfnRange, Rank};
 
 /// Frames that a donor is given in one hold of the lock, when it wants many: stores and restores go on in between.
 const TAKE_BATCH: usize = 64;
@@ -309,9 +309,29 @@ impl Cleancache {
         self.state.lock().clear();
     }
 
+    /// Let `look` see the page in the frame `pfn`, if one is there.
+    pub fn look_at(&self, pfn: Pfn, look: impl FnOnce(FrameRef<'_>)) {
+        if let Some(page) = self.state.lock().entries.find(pfn) {
+            look(page);
+        }
+    }
+
+    /// Let `look` see each page of `file`.
+    pub fn each_page(&self, file: FileId, look: impl FnMut(FrameRef<'_>)) {
+        let state = self.state.lock();
+        if state.files.get(file).is_some() {
+            state.entries.of_file(file.slot()).for_each(look);
+        }
+    }
+
     /// Frames that are donated, in all pools.
     pub fn donated(&self) -> u64 {
         self.state.lock().pools.frames()
+    }
+
+    /// Frames that hold nothing, in all pools.
+    pub fn free(&self) -> u64 {
+        self.state.lock().pools.free()
     }
 
     /// The name of the policy.

@@ -1,6 +1,7 @@
 //! A pool: whose the frames are, and what becomes of them.
 
 use crate::latency::Histogram;
+use crate::names::PoolId;
 use crate::stats::PoolStats;
 use crate::tags::Tags;
 use alloc::boxed::Box;
@@ -150,9 +151,10 @@ impl Pool {
         sound
     }
 
-    pub(crate) fn stats(&self, cached: u64) -> PoolStats {
+    pub(crate) fn stats(&self, id: PoolId, cached: u64) -> PoolStats {
         let (free, rare) = (self.free.len() as u64, &self.rare);
         PoolStats {
+            id,
             name: rare.config.name.clone(),
             kind: rare.config.kind,
             donated: self.donated,

@@ -140,9 +140,16 @@ impl Pools {
         self.frames
     }
 
-    /// Every pool, with its place.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &Pool)> {
-        self.places.iter().zip(0..).filter_map(|(place, slot)| Some((slot, place.pool.as_ref()?)))
+    /// Frames of all of them that hold nothing.
+    pub(crate) fn free(&self) -> u64 {
+        let with_free = self.with_free.iter().filter_map(|&slot| self.places.get(slot as usize)?.pool.as_ref());
+        with_free.map(|pool| pool.free.len() as u64).sum()
+    }
+
+    /// Every pool, with its name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (PoolId, &Pool)> {
+        let places = self.places.iter().zip(0..);
+        places.filter_map(|(place, slot)| Some((PoolId::from((slot, place.serial)), place.pool.as_ref()?)))
     }
 
     /// A pool that has a free frame.
@@ -169,7 +176,7 @@ impl Pools {
         let here = self.turn;
         let after = |slot: u32| (slot <= here, slot);
         let lent = self.iter().filter(|(_, pool)| pool.donated > 0);
-        let next = lent.map(|(slot, pool)| (slot, pool.donated)).min_by_key(|&(slot, _)| after(slot));
+        let next = lent.map(|(id, pool)| (id.slot(), pool.donated)).min_by_key(|&(slot, _)| after(slot));
         (self.turn, self.left) = next.map_or((here, 0), |(slot, donated)| (slot, donated / TURNS + 1));
     }
 

@@ -1,6 +1,7 @@
 //! What can be seen from outside: counters for each pool and each filesystem.
 
 use crate::latency::Latency;
+use crate::names::PoolId;
 use crate::pool::Kind;
 use alloc::string::String;
 
@@ -31,6 +32,8 @@ pub enum Refusal {
 /// One pool. `donated == free + cached + in_transit` at every moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolStats {
+    /// The pool.
+    pub id: PoolId,
     /// The donor's name for it.
     pub name: String,
     /// What its frames are.

@@ -3,13 +3,15 @@
 //! That any range of it can be had at once, whatever is in it, is what a carve-out is for: nothing has to be moved or written
 //! first. A range that was [allocated](CarveOut::allocate) is on the list of what is out until it is [freed](CarveOut::free).
 //! Frames that are [taken back](CarveOut::take_back) become ordinary memory for good, from the top. Under one lock: what is
-//! lent and what is out are sorted lists of disjoint ranges, and the pool has exactly what is lent.
+//! lent and what is out are sorted lists of disjoint ranges, and the pool has exactly what is lent, but for frames in which inherited
+//! pages are: those it gets as the page cache gives them up, at once where they are wanted.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use cleancache::{Cleancache, Kind, PoolId};
+use cache::PageCache;
+use cleancache::{Kind, PoolId};
 use core::fmt;
-use frames::{FrameRun, Lock, Memory, Pfn, PfnRange, Rank};
+use frames::{FrameRun, Lock, PfnRange, Rank};
 use log::{info, warn};
 
 use crate::{Donor, TooManyPools, pool};
@@ -20,7 +22,7 @@ pub const NAME: &str = "carveout";
 /// A carve-out that was lent.
 #[derive(Debug)]
 pub struct CarveOut {
-    cleancache: Arc<Cleancache>,
+    cache: Arc<PageCache>,
     pool: PoolId,
     state: Lock<State>,
 }
@@ -77,22 +79,49 @@ impl fmt::Display for RangeError {
 impl core::error::Error for RangeError {}
 
 impl CarveOut {
-    /// Lends the frames of `range`, which are set aside in `memory`.
+    /// Lends the frames of `range`, which are set aside. Those of `inherited` (sorted, disjoint) hold pages that the page cache is
+    /// about to inherit, and come to the pool when it gives them up.
     ///
     /// # Errors
     /// [`TooManyPools`].
-    pub fn lend(memory: &'static Memory, cleancache: Arc<Cleancache>, range: PfnRange) -> Result<Self, TooManyPools> {
-        let pool = pool(&cleancache, NAME, Kind::Fixed)?;
-        let carve_out = Self { cleancache, pool, state: Lock::new(Rank::Donation, State::default()) };
+    pub fn lend(
+        cache: Arc<PageCache>,
+        range: PfnRange,
+        inherited: impl Iterator<Item = PfnRange>,
+    ) -> Result<Self, TooManyPools> {
+        let pool = pool(cache.cleancache(), NAME, Kind::Fixed)?;
+        let carve_out = Self { cache, pool, state: Lock::new(Rank::Donation, State::default()) };
+        let mut held = 0;
         if !range.is_empty() {
-            match memory.claim(range) {
-                Ok(run) => carve_out.lend_run(&mut carve_out.state.lock(), run),
-                Err(error) => warn!(target: "donate", "{NAME}: {error}"),
+            carve_out.cache.lodge(range, pool);
+            let mut from = range.start;
+            for page in inherited.map(|page| page.intersect(range)).filter(|page| !page.is_empty()) {
+                carve_out.lend_aside(PfnRange::new(from, page.start));
+                carve_out.state.lock().lent.insert(page);
+                held += page.count;
+                from = page.end();
             }
+            carve_out.lend_aside(PfnRange::new(from, range.end()));
         }
         let lent = carve_out.state.lock().lent.frames();
-        info!(target: "donate", "{NAME}: {lent} frames lent to cleancache");
+        match held {
+            0 => info!(target: "donate", "{NAME}: {lent} frames lent to cleancache"),
+            _ => {
+                info!(target: "donate", "{NAME}: {lent} frames lent to cleancache, {held} of them with inherited pages")
+            }
+        }
         Ok(carve_out)
+    }
+
+    /// Lends frames that are set aside.
+    fn lend_aside(&self, range: PfnRange) {
+        if range.is_empty() {
+            return;
+        }
+        match self.cache.memory().claim(range) {
+            Ok(run) => self.lend_run(&mut self.state.lock(), run),
+            Err(error) => warn!(target: "donate", "{NAME}: {error}"),
+        }
     }
 
     /// `frames` frames in one piece, the first that are found; pages in them are gone.
@@ -104,7 +133,8 @@ impl CarveOut {
         let longest = state.lent.longest();
         let error = RangeError::NoRange { wanted: frames, longest };
         let Some(range) = state.lent.first_of(frames) else { return Err(error) };
-        match self.cleancache.take_range(self.pool, range) {
+        self.cache.vacate(range);
+        match self.cache.cleancache().take_range(self.pool, range) {
             Ok(run) => {
                 state.lent.remove(range);
                 state.out.insert(range);
@@ -140,28 +170,31 @@ impl CarveOut {
     pub fn take_back(&self, wanted: u64) -> Taken {
         let mut state = self.state.lock();
         let used_before = self.used();
-        let mut frames = 0;
+        let (mut frames, mut inherited) = (0, 0);
         while frames < wanted
-            && let Some(top) = state.lent.top()
+            && let Some(top) = state.lent.top(wanted - frames)
         {
-            state.lent.remove(PfnRange { start: top, count: 1 });
-            // The pool has every frame that is lent, so this fails for none of them.
-            match self.cleancache.take_back(self.pool, top) {
-                Ok(frame) => {
-                    drop(frame);
-                    frames += 1;
+            inherited += self.cache.vacate(top);
+            state.lent.remove(top);
+            for at in (0..top.count).rev() {
+                // The pool has every frame that is lent, so this fails for none of them.
+                match self.cache.cleancache().take_back(self.pool, top.start.offset(at)) {
+                    Ok(frame) => {
+                        drop(frame);
+                        frames += 1;
+                    }
+                    Err(error) => warn!(target: "donate", "{NAME}: {error}"),
                 }
-                Err(error) => warn!(target: "donate", "{NAME}: {error}"),
             }
         }
         state.gone += frames;
-        let used = self.used() - used_before;
+        let used = self.used() - used_before + inherited;
         Taken { free: frames - used, used }
     }
 
     fn lend_run(&self, state: &mut State, run: FrameRun) {
         let range = run.range();
-        match self.cleancache.donate_run(self.pool, run) {
+        match self.cache.cleancache().donate_run(self.pool, run) {
             Ok(()) => state.lent.insert(range),
             // The pool lives as long as this and the frames are this machine's, so this does not come about.
             Err((error, rest)) => {
@@ -172,7 +205,7 @@ impl CarveOut {
 
     /// Frames of the pool that were taken back with a page in them, so far.
     fn used(&self) -> u64 {
-        self.cleancache.pool_stats().iter().filter(|pool| pool.name == NAME).map(|pool| pool.taken_used).sum()
+        self.cache.cleancache().pool_stats().iter().filter(|pool| pool.name == NAME).map(|pool| pool.taken_used).sum()
     }
 }
 
@@ -212,8 +245,11 @@ impl Ranges {
         self.0.iter().map(|range| range.count).max().unwrap_or(0)
     }
 
-    fn top(&self) -> Option<Pfn> {
-        self.0.last().map(|range| range.start.offset(range.count - 1))
+    /// Up to `most` frames of the topmost range, its last ones.
+    fn top(&self, most: u64) -> Option<PfnRange> {
+        let range = self.0.last().filter(|_| most > 0)?;
+        let count = range.count.min(most);
+        Some(PfnRange { start: range.start.offset(range.count - count), count })
     }
 
     /// The first `count` frames of the first range that is long enough.

@@ -16,7 +16,7 @@ fn with_carve_out(test: impl FnOnce(&Guest, &CarveOut)) {
     let arena = Arena::new(1024).kexec(&[range]);
     {
         let guest = Guest::over(arena.memory());
-        let carve_out = CarveOut::lend(arena.memory(), guest.cleancache().clone(), range).unwrap();
+        let carve_out = CarveOut::lend(guest.cache.clone(), range, [].into_iter()).unwrap();
         test(&guest, &carve_out);
     }
 }

@@ -416,6 +416,12 @@ impl Memory {
         Ok(FrameRun::own(self.name(self.slot(range.start)), range.count as u32))
     }
 
+    /// As [`Memory::claim`], for callers that may hold any lock: `None` when what is set aside is being looked at just now.
+    pub fn try_claim(&'static self, range: PfnRange) -> Option<Result<FrameRun, ClaimError>> {
+        let claimed = self.set_aside.try_lock()?.remove(range);
+        Some(claimed.map(|()| FrameRun::own(self.name(self.slot(range.start)), range.count as u32)))
+    }
+
     /// Let `look` see the bytes of a frame that is set aside, without claiming it; `None` when it is not.
     pub fn peek<R>(&self, pfn: Pfn, look: impl FnOnce(&Page) -> R) -> Option<R> {
         let aside = self.set_aside.lock();

@@ -2,7 +2,7 @@
 //! memory).
 //!
 //! May touch: the page cache, for pages of files on disk and for every frame it needs; the handover format, for a tmpfs
-//! that crosses a kexec. Knows nothing of devices but the [`block::BlockDevice`] trait.
+//! and cached pages ([`heritage`]) that cross a kexec. Knows nothing of devices but the [`block::BlockDevice`] trait.
 #![no_std]
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod block;
 pub mod error;
 pub mod ext2;
 pub mod filesystem;
+pub mod heritage;
 pub mod tmpfs;
 pub mod vfs;
 

@@ -89,6 +89,8 @@ pub struct Handover {
     kept: Vec<PfnRange>,
     /// The frames of the chain, those to be kept, and those of all extents and caches that were not rejected.
     reserved: FrameSet,
+    /// Those of the caches among them.
+    cached: FrameSet,
     summary: Summary,
 }
 
@@ -104,6 +106,7 @@ impl Handover {
         let (length, version) = (root.length.get(), root.version.get());
         let mut summary = Summary { blob_frames: blob.len() as u64, bytes: length, ..Summary::default() };
         let mut kept = Vec::new();
+        let mut cached = FrameSet::new(map.span())?;
         let source = Source { memory: map, blob: &blob, version, length, caches };
         let mut items = Items::new(&source, Allowed::Map(map), reserved)?;
         while let Some(item) = items.next()? {
@@ -117,7 +120,12 @@ impl Handover {
                 Item::Rejected(..) => summary.rejected += 1,
                 Item::Xattr { .. } => summary.xattrs += 1,
                 Item::Sums { sums, .. } => summary.sums += sums.len() as u64,
-                Item::CachedPages { sums, .. } => summary.cached_frames += sums.len() as u64,
+                Item::CachedPages { pages, sums } => {
+                    let frames = PfnRange { start: pages.start, count: sums.len() as u64 };
+                    // Each frame of it was in no use before, so it is not in here either.
+                    let _ = cached.insert(frames);
+                    summary.cached_frames += frames.count;
+                }
                 Item::Kept(range) => {
                     summary.kept_frames += range.count;
                     kept.try_reserve(1).map_err(|_| HandoverError::NoMemory)?;
@@ -129,7 +137,7 @@ impl Handover {
         summary.cached_rejected = items.cache.rejected;
         let reserved = items.into_used();
         let (generation, build) = (root.generation.get(), root.build);
-        Ok(Self { generation, version, build, length, caches, blob, kept, reserved, summary })
+        Ok(Self { generation, version, build, length, caches, blob, kept, reserved, cached, summary })
     }
 
     /// The kernel that wrote this was the n-th after the first boot, which was number 0.
@@ -157,6 +165,16 @@ impl Handover {
     /// to be [set aside](frames::Layout::set_aside).
     pub fn reserved(&self) -> impl Iterator<Item = PfnRange> + '_ {
         self.reserved.ranges()
+    }
+
+    /// Those of them that hold what was cached of disks, and could be done without.
+    pub fn cached(&self) -> impl Iterator<Item = PfnRange> + '_ {
+        self.cached.ranges()
+    }
+
+    /// The others.
+    pub fn needed(&self) -> impl Iterator<Item = PfnRange> + '_ {
+        self.reserved.ranges_without(&self.cached)
     }
 
     /// What the handover says, from the beginning, once its frames are set aside in `memory`. The same extents are rejected as

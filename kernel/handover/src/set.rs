@@ -73,29 +73,39 @@ impl FrameSet {
 
     /// The set as ranges that neither touch nor overlap, in rising order.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = PfnRange> + '_ {
-        let mut at = 0;
-        core::iter::from_fn(move || {
-            let start = self.find(at, true)?;
-            let end = self.find(start, false).unwrap_or(self.span.count);
-            at = end;
-            Some(PfnRange { start: self.span.start.offset(start), count: end - start })
-        })
+        runs(self.span, |at| self.words.get(at).copied())
     }
 
-    /// The first bit from `from` on that is `value`.
-    fn find(&self, from: u64, value: bool) -> Option<u64> {
-        let mut word = usize::try_from(from / 64).ok()?;
-        let mut keep = u64::MAX << (from % 64);
-        loop {
-            let bits = *self.words.get(word)?;
-            let wanted = if value { bits } else { !bits } & keep;
-            if wanted != 0 {
-                let bit = word as u64 * 64 + u64::from(wanted.trailing_zeros());
-                return (bit < self.span.count).then_some(bit);
-            }
-            word += 1;
-            keep = u64::MAX;
+    /// What is in this set and not in the other, which has the same span, likewise.
+    pub(crate) fn ranges_without<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = PfnRange> + 'a {
+        runs(self.span, |at| Some(self.words.get(at)? & !other.words.get(at)?))
+    }
+}
+
+/// The bits of words, which are frames of `span`, as ranges.
+fn runs(span: PfnRange, word: impl Fn(usize) -> Option<u64>) -> impl Iterator<Item = PfnRange> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let start = find(span, at, true, &word)?;
+        let end = find(span, start, false, &word).unwrap_or(span.count);
+        at = end;
+        Some(PfnRange { start: span.start.offset(start), count: end - start })
+    })
+}
+
+/// The first bit from `from` on that is `value`.
+fn find(span: PfnRange, from: u64, value: bool, word: impl Fn(usize) -> Option<u64>) -> Option<u64> {
+    let mut at = usize::try_from(from / 64).ok()?;
+    let mut keep = u64::MAX << (from % 64);
+    loop {
+        let bits = word(at)?;
+        let wanted = if value { bits } else { !bits } & keep;
+        if wanted != 0 {
+            let bit = at as u64 * 64 + u64::from(wanted.trailing_zeros());
+            return (bit < span.count).then_some(bit);
         }
+        at += 1;
+        keep = u64::MAX;
     }
 }
 

@@ -4,7 +4,7 @@
 //! They are served at safe points only, never from an interrupt handler and never with a lock held.
 
 mod balloon;
-mod carve_out;
+pub mod carve_out;
 mod ivshmem;
 mod mem;
 
@@ -60,11 +60,10 @@ pub struct Donors {
 }
 
 impl Donors {
-    /// Makes a donor of everything that can be one. What cannot is said, and the machine runs without it. They are served for the
+    /// Makes a donor of everything else that can be one. What cannot is said, and the machine runs without it. They are served for the
     /// first time at the first safe point.
-    pub fn start(cache: &Arc<PageCache>, mut sources: Sources) -> Self {
+    pub fn start(cache: &Arc<PageCache>, carve_out: Option<Arc<CarveOut>>, mut sources: Sources) -> Self {
         let mut all: Vec<Arc<dyn Donor>> = Vec::new();
-        let carve_out = carve_out::start(cache, sources.carve_out);
         if let Some(carve_out) = &carve_out {
             all.push(carve_out.clone());
         }

@@ -2,12 +2,14 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 use bootproto::Parcel;
-use frames::{FRAME_SIZE, Lock, Memory, PfnRange, PhysAddr, Rank};
+use frames::{FRAME_SIZE, Lock, Memory, PhysAddr, Rank};
+use fs::heritage::Heirs;
 use fs::tmpfs::{Environment, Restored, Restorer, Tmpfs};
 use handover::{Caches, Handover, HandoverError, PhysMap};
-use log::{error, info};
+use log::{error, info, warn};
 use protocol::event;
 
 use super::Generation;
@@ -16,40 +18,56 @@ use crate::console;
 use crate::kexec::way_back;
 
 /// Reads the handover that `parcel` names, before memory is handed out. A handover that cannot be used, or lies in more than
-/// `most` ranges, means an ordinary boot; the log says why, and there is no way back.
+/// `most` ranges, means an ordinary boot; the log says why, and there is no way back. Cached pages are left where they are rather
+/// than that.
 pub fn open(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handover> {
-    let handover = read(parcel, map, most);
+    let handover = look(parcel, map, most);
     match &handover {
         // Its frames are kept with those of the handover.
-        Some(handover) => way_back::close_unless(handover.reserved()),
+        Some(handover) => way_back::close_unless(handover.needed()),
         None => way_back::close(),
     }
     handover
 }
 
-fn read(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handover> {
+fn look(parcel: &Parcel<'_>, map: &dyn PhysMap, most: u64) -> Option<Handover> {
     if !parcel.notice.is_empty() {
         error!(target: "kho", "{}", parcel.notice.escape_ascii());
     }
     let root = PhysAddr::new(parcel.handover_root?);
-    match Handover::open(root, map, Caches::Ignore) {
-        Ok(handover) if handover.reserved().count() as u64 <= most => Some(handover),
-        Ok(_) => {
-            error!(target: "kho", "handover not taken, this is an ordinary boot: more than {most} ranges");
-            None
+    let whole = read(root, map, most, Caches::Keep);
+    let read = whole.or_else(|reason| match reason {
+        Refused::Ranges | Refused::Handover(HandoverError::NoMemory) => {
+            warn!(target: "kho", "cached pages are not taken over: {reason}");
+            read(root, map, most, Caches::Ignore)
         }
-        Err(reason) => {
-            error!(target: "kho", "handover not taken, this is an ordinary boot: {reason}");
-            None
+        Refused::Handover(_) => Err(reason),
+    });
+    let refused = |reason: &_| error!(target: "kho", "handover not taken, this is an ordinary boot: {reason}");
+    read.inspect_err(refused).ok()
+}
+
+/// Why a handover is not taken over.
+enum Refused {
+    /// It lies in more ranges than there is room to note.
+    Ranges,
+    /// It cannot be read.
+    Handover(HandoverError),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ranges => f.write_str("it lies in too many ranges"),
+            Self::Handover(error) => error.fmt(f),
         }
     }
 }
 
-/// The ranges of `handover` that must not be handed out, in a list with room for one more, so that it need not grow.
-pub fn preserved(handover: &Handover) -> Vec<PfnRange> {
-    let mut ranges = Vec::with_capacity(handover.reserved().count() + 1);
-    ranges.extend(handover.reserved());
-    ranges
+fn read(root: PhysAddr, map: &dyn PhysMap, most: u64, caches: Caches) -> Result<Handover, Refused> {
+    let handover = Handover::open(root, map, caches).map_err(Refused::Handover)?;
+    let ranges = handover.needed().count() + handover.cached().count();
+    if ranges as u64 <= most { Ok(handover) } else { Err(Refused::Ranges) }
 }
 
 /// Filesystems in memory, with their mount points.
@@ -83,6 +101,7 @@ impl Generation {
         let restored = match restore(&handover, memory, environment) {
             Ok(restored) => restored,
             Err(reason) => {
+                environment.cache.renounce();
                 error!(target: "kho", "handover not taken: {reason}");
                 way_back::close();
                 handover.abandon(memory);
@@ -131,9 +150,11 @@ fn restore(
     environment: &Environment,
 ) -> Result<Vec<Restored>, HandoverError> {
     let mut items = handover.items(memory)?;
-    let mut restorer = Restorer::new(environment);
+    let (mut restorer, mut heirs) = (Restorer::new(environment), Heirs::new(&environment.cache));
     while let Some(item) = items.next()? {
+        heirs.take(&item);
         restorer.take(item);
     }
+    heirs.finish();
     Ok(restorer.finish())
 }

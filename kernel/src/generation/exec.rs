@@ -7,10 +7,12 @@ use core::convert::Infallible;
 
 use bootproto::Parcel;
 use frames::{FRAME_SIZE, Frame, PhysAddr, Zones};
+use fs::heritage::{self, Saved};
 use handover::{About, WriteError, Writer};
 use log::info;
 use protocol::event;
 
+use super::ahead;
 use super::load::{Loaded, ready};
 use super::way_back::{self, WayBack};
 use super::{KexecError, Step};
@@ -19,6 +21,9 @@ use crate::console;
 use crate::kexec::{self, Machine};
 use crate::machine::BUILD;
 use crate::system::System;
+
+/// Cached pages that are hashed while the machine stands still, at most.
+const MOST_HASHED: usize = 2048;
 
 /// Goes on in a fresh kernel: the one that was loaded, or the running image. `called_off` is asked after each step.
 ///
@@ -39,7 +44,12 @@ fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) ->
     let parcel = &machine.parcel;
     let exec_tsc = tsc::now();
     system.vfs.sync().map_err(KexecError::File)?;
-    let handed_over = hand_over(system, loaded, exec_tsc)?;
+    ahead::the_rest(system);
+    let handed_over = match hand_over(system, loaded, exec_tsc, true) {
+        // Cached pages can be done without.
+        Err(KexecError::Handover(WriteError::NoMemory)) => hand_over(system, loaded, exec_tsc, false)?,
+        other => other?,
+    };
     generation.made(Step::Handover, called_off)?;
     let mut command_line = parcel.command_line.to_vec();
     if let Some(stage) = generation.next_fails() {
@@ -78,8 +88,13 @@ struct HandedOver<'a> {
     way_back: Option<WayBack<'a>>,
 }
 
-/// Writes the handover.
-fn hand_over<'a>(system: &System, loaded: &'a Loaded, exec_tsc: u64) -> Result<HandedOver<'a>, KexecError> {
+/// Writes the handover, and which pages of disks are cached if `caches` says so.
+fn hand_over<'a>(
+    system: &System,
+    loaded: &'a Loaded,
+    exec_tsc: u64,
+    caches: bool,
+) -> Result<HandedOver<'a>, KexecError> {
     let (build, version) = (BUILD.as_bytes(), loaded.version);
     let about = About { generation: system.generation.number, build, version };
     let mut allocate = || system.cache.allocate(Zones::Preservable).ok();
@@ -88,6 +103,10 @@ fn hand_over<'a>(system: &System, loaded: &'a Loaded, exec_tsc: u64) -> Result<H
     let way_back = way_back::prepare(system, loaded, writer.root(), exec_tsc);
     if let Some(way_back) = &way_back {
         writer.keep(way_back.ranges()).map_err(KexecError::Handover)?;
+    }
+    // Last, so that where anything else was written over a cached page since, that is what counts.
+    if caches {
+        save_caches(system, &mut writer).map_err(KexecError::Handover)?;
     }
     let sealed = writer.finish();
     let root = sealed.root();
@@ -98,6 +117,13 @@ fn hand_over<'a>(system: &System, loaded: &'a Loaded, exec_tsc: u64) -> Result<H
         last.bytes_mut()[FRAME_SIZE / 2] ^= 1;
     }
     Ok(HandedOver { root, _frames: frames, way_back })
+}
+
+/// Writes which pages are cached.
+fn save_caches(system: &System, writer: &mut Writer<'_>) -> Result<(), WriteError> {
+    let Saved { files, pages, left_out } = heritage::save(&system.cache, writer, MOST_HASHED)?;
+    info!(target: "kexec", "{pages} cached pages of {files} files are handed over, {left_out} are left out");
+    Ok(())
 }
 
 /// Writes what crosses.

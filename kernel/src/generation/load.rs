@@ -6,6 +6,7 @@ use core::fmt;
 use bootproto::image::{About, BuildName};
 use log::warn;
 
+use super::ahead::Ahead;
 use super::way_back::Back;
 use super::{Generation, KexecError, Step};
 use crate::kexec::{Found, Image, Target};
@@ -25,20 +26,7 @@ pub struct Loaded {
     pub(super) version: u32,
     /// What it takes to come back.
     pub(super) back: Back,
-    ahead: Ahead,
-}
-
-/// What has been done ahead of a kexec, so that the machine need not stand still for it.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Ahead {
-    /// Frames given back that files of /tmp had ahead of their growth.
-    trimmed: u64,
-}
-
-impl fmt::Display for Ahead {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "/tmp gave back {} frames that were ahead of its files", self.trimmed)
-    }
+    pub(super) ahead: Ahead,
 }
 
 impl Loaded {
@@ -126,7 +114,11 @@ pub fn abort(system: &System) -> bool {
 /// Those of `out`.
 pub fn status(system: &System, out: &mut dyn fmt::Write) -> fmt::Result {
     match &*system.generation.loaded.lock() {
-        Some(loaded) => write!(out, "{loaded}"),
+        Some(loaded) => {
+            write!(out, "{loaded}")?;
+            let census = system.preserved();
+            writeln!(out, "checksums: {} of {} windows of files", census.summed, census.windows)
+        }
         None => writeln!(out, "nothing is loaded; `kexec exec` enters the running image again, build {BUILD}"),
     }
 }
@@ -139,15 +131,9 @@ pub(super) fn ready(
 ) -> Result<Loaded, KexecError> {
     let mut loaded = Loaded::new(system, path)?;
     system.generation.made(Step::Load, called_off)?;
-    loaded.ahead = ahead(system);
+    loaded.ahead = Ahead::all(system, called_off)?;
     system.generation.made(Step::Ahead, called_off)?;
     Ok(loaded)
-}
-
-/// Does what can be done ahead of a kexec. What changes afterwards has to be done again, in the time when the machine stands
-/// still.
-fn ahead(system: &System) -> Ahead {
-    Ahead { trimmed: system.tmpfs().iter().map(|(_, tmpfs)| tmpfs.trim()).sum() }
 }
 
 impl Generation {

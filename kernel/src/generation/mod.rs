@@ -8,6 +8,7 @@
 //! started again with the same; and until the devices are stopped, which cannot fail, a kexec that is called off has changed
 //! nothing.
 
+mod ahead;
 mod begin;
 mod error;
 mod exec;
@@ -16,7 +17,7 @@ mod provoke;
 mod report;
 mod way_back;
 
-pub use begin::{open, preserved};
+pub use begin::open;
 pub use error::{KexecError, Step};
 pub use exec::exec;
 pub use load::{abort, load, status};

@@ -15,6 +15,7 @@ use bootproto::Span;
 use core::fmt;
 use core::ptr::NonNull;
 use frames::{FRAME_SIZE, FrameMeta, Layout, LayoutError, Memory, Pfn, PfnRange, PhysAddr};
+use handover::Handover;
 
 use crate::arch::paging;
 
@@ -166,27 +167,35 @@ impl Survey {
 
     /// Hands everything over to the frame allocator, and the heap to the frames.
     ///
-    /// `preserved` is what the previous kernel left for this one, in any order; `carve_out` is how many frames, in one piece, are
-    /// kept for donation. What is preserved is never part of the carve-out, which may then be smaller. `annex` is how many more
+    /// `handover` is what the previous kernel left for this one; `carve_out` is how many frames, in one piece, are
+    /// kept for donation. What has to be preserved is never part of the carve-out, which may then be smaller; cached pages may lie
+    /// in it, so that it stays where it was. `annex` is how many more
     /// frames get records, for memory that devices bring; those take a quarter of the scratch area at most, and half of
     /// what is left of it.
     ///
     /// # Errors
     /// If the scratch area is too small or the ranges make no sense.
-    pub fn install(mut self, preserved: Vec<PfnRange>, carve_out: u64, annex: u64) -> Result<Installed, MemoryError> {
+    pub fn install(
+        mut self,
+        handover: Option<&Handover>,
+        carve_out: u64,
+        annex: u64,
+    ) -> Result<Installed, MemoryError> {
         let span = self.span();
         let (annex, records) = self.records(annex);
         let room = self.take_scratch(records)?;
         self.census.records = records;
         self.census.managed = self.usable.iter().map(|range| range.count).sum();
 
-        let mut set_aside = preserved;
-        set_aside.sort_unstable();
+        let mut set_aside = room_for_ranges(handover);
+        set_aside.extend(handover.into_iter().flat_map(Handover::needed));
         let carve_out = self.room_for_carve_out(carve_out, &set_aside);
+        let cached = handover.into_iter().flat_map(Handover::cached);
+        set_aside.extend(cached.flat_map(|range| without(range, carve_out)));
         if !carve_out.is_empty() {
             set_aside.push(carve_out);
-            set_aside.sort_unstable();
         }
+        set_aside.sort_unstable();
         let layout = Layout { span, scratch: self.scratch, usable: &self.usable, set_aside: &set_aside, annex };
         let start = window(Pfn::new(0))?;
         let records = window(room.start)?.cast::<FrameMeta>();
@@ -226,6 +235,25 @@ impl Survey {
         }
         best
     }
+}
+
+/// A list with room for all ranges of a handover, a carve-out, and the ranges that its edges cut in two: it need not grow.
+fn room_for_ranges(handover: Option<&Handover>) -> Vec<PfnRange> {
+    const EDGES: usize = 2;
+    let ranges = handover.map_or(0, |handover| handover.needed().count() + handover.cached().count());
+    Vec::with_capacity(ranges + 1 + EDGES)
+}
+
+/// The parts of `range` that are outside `hole`.
+fn without(range: PfnRange, hole: PfnRange) -> impl Iterator<Item = PfnRange> {
+    let parts = match hole.is_empty() {
+        true => [range, PfnRange { count: 0, ..range }],
+        false => [
+            range.intersect(PfnRange::new(range.start, hole.start)),
+            range.intersect(PfnRange::new(hole.end(), range.end())),
+        ],
+    };
+    parts.into_iter().filter(|part| !part.is_empty())
 }
 
 /// The frames that lie wholly between two addresses.

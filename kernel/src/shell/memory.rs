@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use cache::InheritedStats;
 use cleancache::Kind;
 use frames::FRAME_SIZE;
 use fs::tmpfs::Census;
@@ -74,7 +75,7 @@ fn free(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
 
 /// Where every frame is.
 struct Account {
-    rows: [(&'static str, u64); 14],
+    rows: [(&'static str, u64); 15],
     /// All frames of the machine's memory map.
     total: u64,
     /// Free frames, and those that are caches now.
@@ -93,6 +94,7 @@ impl Account {
         let tmpfs: Census = system.tmpfs().iter().map(|(_, tmpfs)| tmpfs.census()).sum();
         let (census, heap) = (machine.census, machine.heap());
         let (pages, stats) = (system.cache.stats().pages(), system.memory.stats());
+        let inherited = system.cache.inherited().left;
         let tmpfs_frames = tmpfs.frames.saturating_sub(tmpfs.unclaimed);
         let next = system.generation.loaded_frames();
         let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames + next;
@@ -109,10 +111,11 @@ impl Account {
             ("given to the host", away),
             ("next kernel, way back", next),
             ("drivers and tables", stats.owned().saturating_sub(known)),
-            ("handed over or set aside", stats.set_aside),
+            ("inherited pages of files", inherited),
+            ("handed over or set aside", stats.set_aside.saturating_sub(inherited)),
             ("free", stats.free_scratch + stats.free_normal),
         ];
-        let cacheable = stats.free_scratch + stats.free_normal + pages;
+        let cacheable = stats.free_scratch + stats.free_normal + pages + inherited;
         Self { rows, total: census.total(), cacheable, foreign }
     }
 }
@@ -135,11 +138,22 @@ fn cleancache(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         "  from disk {}  from cleancache {}  evicted {}\n",
         cache.filled, cache.restored, cache.evictions
     ));
+    let InheritedStats { handed_over, taken, failed, dropped, left, cold, why } = system.cache.inherited();
+    out.print(format_args!("inherited pages: left {left}, cold ones among them {cold}\n"));
+    out.print(format_args!("  handed over {handed_over}  taken {taken}  damaged {failed}  dropped {dropped}\n"));
+    if let Some(why) = why {
+        out.print(format_args!("  why dropped: {why}\n"));
+    }
     out.print(format_args!("cleancache: policy {}\n", system.cleancache.policy()));
     for pool in pools {
+        let inherited = system.cache.claim_of(pool.id);
         out.print(format_args!(
-            "pool {}: donated {} = free {} + cached {} + in transit {}\n",
-            pool.name, pool.donated, pool.free, pool.cached, pool.in_transit
+            "pool {}: donated {} = free {} + cached {} + in transit {} + inherited {inherited}\n",
+            pool.name,
+            pool.donated + inherited,
+            pool.free,
+            pool.cached,
+            pool.in_transit
         ));
         out.print(format_args!(
             "  stores {}  hits {}  evictions {}  invalidated {}",

@@ -94,12 +94,21 @@ impl Terminal {
     }
 }
 
-/// The next byte. Donors that call meanwhile are served: nothing is held here, and nobody waits for anything else.
+/// The next byte. Meanwhile the work ahead of a kexec goes on, and donors that call are served: nothing is held here, and nobody
+/// waits for anything else.
 fn next_byte(session: &Session<'_>) -> u8 {
+    let system = session.system;
     loop {
+        if let Some(byte) = input::try_read() {
+            return byte;
+        }
+        if system.generation.work_ahead(system) {
+            system.serve_donors();
+            continue;
+        }
         match input::wait() {
             Woken::Byte(byte) => return byte,
-            Woken::Bell => session.system.serve_donors(),
+            Woken::Bell => system.serve_donors(),
         }
     }
 }

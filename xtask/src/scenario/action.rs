@@ -18,6 +18,10 @@ pub struct Action {
     pub mem: Option<Amount>,
     /// Changes a byte in every page of a memory that host and guest share.
     pub scribble: Option<Shared>,
+    /// Changes the bytes of a file on the disk, as a system does that mounts it meanwhile.
+    pub rewrite: Option<String>,
+    /// Puts another file system in the place of the disk's, in which this file has other bytes.
+    pub swap: Option<String>,
     /// A request to QEMU, in JSON.
     pub qmp: Option<String>,
     /// Waits until the host has that much by the balloon.
@@ -59,12 +63,14 @@ impl Action {
             self.balloon.is_some(),
             self.mem.is_some(),
             self.scribble.is_some(),
+            self.rewrite.is_some(),
+            self.swap.is_some(),
             self.qmp.is_some(),
             self.wait_balloon.is_some(),
             self.wait_mem.is_some(),
         ];
         if things.into_iter().filter(|given| *given).count() != 1 {
-            bail!("a host action is one of balloon, mem, scribble, qmp, wait-balloon and wait-mem");
+            bail!("a host action is one of balloon, mem, scribble, rewrite, swap, qmp, wait-balloon and wait-mem");
         }
         if let Some(request) = &self.qmp {
             serde_json::from_str::<serde_json::Value>(request).with_context(|| format!("'{request}' is no JSON"))?;
@@ -89,6 +95,8 @@ mod tests {
             "balloon = '16M'",
             "after-lines = 3\nmem = '0M'",
             "scribble = 'ivshmem'",
+            "rewrite = '/big.bin'",
+            "swap = '/big.bin'",
             "qmp = '{}'",
             "wait-balloon = { min = '1M', max = '2M' }",
             "wait-mem = { max = '0M' }",

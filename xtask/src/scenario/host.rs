@@ -18,6 +18,7 @@ use crate::guest::{Done, Guest, Limit, Listener, Record};
 use crate::outcome::Ending;
 use crate::qmp::{POLL, Qmp};
 use crate::scenario::action::{Action, Amounts, Shared};
+use crate::scenario::changing::ChangingDisk;
 use crate::scenario::{Bounds, Step};
 use crate::tree::Random;
 
@@ -90,13 +91,19 @@ impl Listener for Counted<'_> {
 pub struct Host {
     socket: PathBuf,
     shared: PathBuf,
+    disk: Option<ChangingDisk>,
     qmp: Option<Qmp>,
 }
 
 impl Host {
     /// The host of a guest whose QEMU listens at `socket`, and whose ivshmem is in the file `shared`.
     pub fn new(socket: &Path, shared: PathBuf) -> Host {
-        Host { socket: socket.to_owned(), shared, qmp: None }
+        Host { socket: socket.to_owned(), shared, disk: None, qmp: None }
+    }
+
+    /// The same, with a disk that can be changed under the guest.
+    pub fn with_disk(self, disk: Option<ChangingDisk>) -> Host {
+        Host { disk, ..self }
     }
 
     /// The guest's QEMU.
@@ -144,6 +151,12 @@ impl Host {
         if let Some(Shared::Ivshmem) = action.scribble {
             scribble(&self.shared)?;
         }
+        if let Some(file) = &action.rewrite {
+            self.disk()?.rewrite(file)?;
+        }
+        if let Some(file) = &action.swap {
+            self.disk()?.swap(file)?;
+        }
         if let Some(request) = &action.qmp {
             self.qmp()?.request(&serde_json::from_str(request)?)?;
         }
@@ -154,6 +167,10 @@ impl Host {
             self.wait_mem(wanted, limit)?;
         }
         Ok(())
+    }
+
+    fn disk(&self) -> Result<&ChangingDisk> {
+        self.disk.as_ref().context("there is no disk that was made from a tree")
     }
 
     /// Looks at what the step says of the host's side.

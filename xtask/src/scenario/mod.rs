@@ -5,6 +5,7 @@
 //! [`transcript`] takes steps from a document.
 
 pub mod action;
+pub mod changing;
 pub mod check;
 pub mod disk;
 pub mod host;

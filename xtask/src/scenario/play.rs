@@ -10,6 +10,7 @@ use crate::guest::{Done, Guest, Limit, Listener, Record};
 use crate::machine::Machine;
 use crate::outcome::Ending;
 use crate::pattern::{line_contains, lines_match};
+use crate::scenario::changing::ChangingDisk;
 use crate::scenario::check::{Context, check, find};
 use crate::scenario::disk::{Prepared, host_sums};
 use crate::scenario::host::Host;
@@ -55,7 +56,12 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
                     return Ok(Err(problem));
                 }
             }
-            let host = Host::new(work.socket(), work.join("ivshmem"));
+            let disk = prepared.disk.as_ref().map(|disk| ChangingDisk {
+                image: disk.image.clone(),
+                tree: prepared.tree.clone(),
+                install: workshop.install,
+            });
+            let host = Host::new(work.socket(), work.join("ivshmem")).with_disk(disk);
             let mut player =
                 Player { workshop, scenario, prepared: &prepared, host, limit, context: Context::default() };
             match player.steps(guest)? {

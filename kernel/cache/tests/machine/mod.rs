@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
-use cache::{Backing, Cleancache, FileId, FillError, FsId, PageCache, ReadAhead};
+use cache::{Backing, Cleancache, FileId, FillError, FsId, Identity, PageCache, ReadAhead};
 use cleancache::{Config, Kind, PoolConfig, PoolId, PoolStats};
 use frames::arena::Arena;
 use frames::{FRAME_SIZE, Frame, Memory, Page, Pfn, Zones};
@@ -21,6 +21,8 @@ pub struct Disk {
     written: Mutex<HashMap<Place, Box<Page>>>,
     bad: Mutex<BTreeSet<Place>>,
     pages_read: AtomicU64,
+    /// How often somebody else wrote to it.
+    pub written_elsewhere: AtomicU64,
     /// When the bytes of a fill have been read, and before they reach the cache.
     during_fill: Mutex<Option<Meanwhile>>,
     /// While a page is on its way to the disk.
@@ -100,6 +102,11 @@ impl Backing for Disk {
         }
         run(&self.during_fill);
         Ok(())
+    }
+
+    fn identity(&self) -> Option<Identity> {
+        let written = self.written_elsewhere.load(Ordering::Relaxed) as u32;
+        Some(Identity { uuid: [7; 16], sectors: 8 << 10, written, ..Identity::default() })
     }
 
     fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {

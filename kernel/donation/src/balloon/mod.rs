@@ -5,8 +5,10 @@
 //! lowers it, they come back in the opposite order. Invariants, under one lock:
 //! - a frame is the host's from before it is named in an inflate request until a deflate request with its name has been
 //!   answered, and all that time it is on the list `held`, which nobody reads or writes;
-//! - share = frames of the pool + (held − borrowed) + debt, where `borrowed` are frames of the guest's own among those held, and
-//!   `debt` frames of the share that the guest uses as its own because memory was short;
+//! - share = frames of the pool + (held − borrowed) + debt + those in which there are inherited pages, where `borrowed` are frames of
+//!   the guest's own among those held, and `debt` frames of the share that the guest uses as its own because memory was
+//!   short; inherited pages that were in cleancache lie in frames that would otherwise be the pool's, and make way for whoever
+//!   asks the pool;
 //! - the device is told how many are held after every change.
 //!
 //! The lock is taken before those of the caches, and held while the device answers, which it does at once or never, but not while the
@@ -77,9 +79,12 @@ impl<D: BalloonDevice> Balloon<D> {
             device.reset();
         })?;
         let mut frames = FrameList::unnamed(memory);
-        // Whatever is asked for, an eighth stays the guest's: tmpfs and the next kexec need some of it.
-        let free = u64::from(memory.free_frames(Zones::Preservable));
-        let most = share.min(free - free / 8);
+        let owed = cache.owe(pool, share);
+        // Whatever is asked for, an eighth stays the guest's: tmpfs and the next kexec need some of it. What was inherited beside
+        // that is as good as free.
+        let others = cache.inherited().left - cache.inherited().cold;
+        let free = u64::from(memory.free_frames(Zones::Preservable)) + others;
+        let most = (share - owed).min(free - free / 8);
         while (frames.len() as u64) < most
             && let Some(frame) = spare(&cache)
         {
@@ -87,8 +92,11 @@ impl<D: BalloonDevice> Balloon<D> {
         }
         let lent = frames.len() as u64;
         lend(cache.cleancache(), pool, frames);
-        info!(target: "donate", "{NAME}: {lent} frames lent to cleancache");
-        if lent < share {
+        match owed {
+            0 => info!(target: "donate", "{NAME}: {lent} frames lent to cleancache"),
+            _ => info!(target: "donate", "{NAME}: {lent} frames lent to cleancache, {owed} more as inherited pages go"),
+        }
+        if lent + owed < share {
             warn!(target: "donate", "{NAME}: there is no memory for more of {share} frames");
         }
         let state = State {
@@ -116,13 +124,21 @@ impl<D: BalloonDevice> Balloon<D> {
         if self.serving.load(Ordering::Relaxed) { None } else { self.state.try_lock() }
     }
 
+    /// Up to `most` frames of the pool: those in which nothing newer is first.
+    fn of_pool(&self, most: usize) -> FrameList {
+        if self.cache.claim_of(self.pool) > 0 {
+            self.cache.settle(self.pool, most);
+        }
+        self.cleancache().take_any(self.pool, most).unwrap_or_else(|_| self.no_frames())
+    }
+
     fn no_frames(&self) -> FrameList {
         FrameList::unnamed(self.cache.memory())
     }
 
     /// Up to `most` frames of the pool, then of the host, become free memory; adds to `freed` how many.
     fn relieve_now(&self, state: &mut State<D>, most: usize, freed: &mut usize) -> Result<(), Fault> {
-        let lent = self.cleancache().take_any(self.pool, most).map_or(0, |frames| frames.len());
+        let lent = self.of_pool(most).len();
         state.debt += lent as u64;
         *freed += lent;
         self.deflate_for_guest(state, most, freed)

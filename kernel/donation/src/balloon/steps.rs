@@ -75,7 +75,7 @@ impl<D: BalloonDevice> Balloon<D> {
         if held < target {
             let most = (target - held).min(BATCH);
             // Those of the pool first.
-            let lent = self.cleancache().take_any(self.pool, most).unwrap_or_else(|_| self.no_frames());
+            let lent = self.of_pool(most);
             let borrowed = lent.is_empty();
             let frames = if borrowed { own.take(most, self.no_frames()) } else { lent };
             if !frames.is_empty() {

@@ -10,7 +10,7 @@ use crate::block::{BlockDevice, BlockError, ReadRequest, SECTOR_SIZE};
 use crate::error::Error;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use cache::{Backing, FillError};
+use cache::{Backing, FillError, Identity};
 use core::mem;
 use frames::{FRAME_SIZE, Frame, Lock, Rank};
 
@@ -21,13 +21,14 @@ pub(super) const DISK: u64 = 0;
 /// the page cache.
 pub(super) struct Ext2Backing {
     device: Arc<dyn BlockDevice>,
+    identity: Identity,
     fs: Lock<Weak<Ext2>>,
 }
 
 impl Ext2Backing {
     /// Serves only the disk until there is a filesystem to [`attach`](Self::attach).
-    pub(super) fn new(device: Arc<dyn BlockDevice>) -> Self {
-        Self { device, fs: Lock::new(Rank::Ext2, Weak::new()) }
+    pub(super) fn new(device: Arc<dyn BlockDevice>, identity: Identity) -> Self {
+        Self { device, identity, fs: Lock::new(Rank::Ext2, Weak::new()) }
     }
 
     pub(super) fn attach(&self, fs: &Arc<Ext2>) {
@@ -47,13 +48,22 @@ impl Backing for Ext2Backing {
         batch.read(&*self.device)
     }
 
+    fn identity(&self) -> Option<Identity> {
+        Some(self.identity)
+    }
+
     fn write(&self, _ino: u64, _first: u32, _pages: &[&[u8; FRAME_SIZE]]) -> Result<(), FillError> {
         Err(FillError::ReadOnly)
     }
 }
 
 /// Pages of the disk; zeros past its end.
-fn disk_pages<'a>(batch: &mut Batch<'a>, sectors: u64, first: u32, pages: &'a mut [Frame]) -> Result<(), FillError> {
+pub(super) fn disk_pages<'a>(
+    batch: &mut Batch<'a>,
+    sectors: u64,
+    first: u32,
+    pages: &'a mut [Frame],
+) -> Result<(), FillError> {
     const SECTORS: u64 = (FRAME_SIZE / SECTOR_SIZE) as u64;
     for (index, page) in (u64::from(first)..).zip(pages) {
         let there = sectors.saturating_sub(index * SECTORS).min(SECTORS) as usize;
@@ -116,7 +126,7 @@ fn tail_of(size: u64, block_size: usize) -> usize {
 
 /// Reads that go to the disk together.
 #[derive(Default)]
-struct Batch<'a> {
+pub(super) struct Batch<'a> {
     requests: Vec<ReadRequest<'a>>,
     /// Bytes of the last segment to make zeros of after the read: what a disk holds past the end of a file is nobody's.
     tail: usize,
@@ -144,7 +154,7 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn read(mut self, device: &dyn BlockDevice) -> Result<(), FillError> {
+    pub(super) fn read(mut self, device: &dyn BlockDevice) -> Result<(), FillError> {
         if self.requests.is_empty() {
             return Ok(());
         }

@@ -1,7 +1,7 @@
 //! A file in the page cache, held by its name there.
 
 use alloc::sync::Arc;
-use cache::{FileId, FillError, FsId, PageCache, ReadAhead};
+use cache::{FileId, FillError, FsId, PageCache, ReadAhead, Stamp};
 use core::fmt;
 
 /// Keeps a file known to the page cache; dropping it lets the page cache forget the file when it likes.
@@ -11,9 +11,15 @@ pub(super) struct CachedFile {
 }
 
 impl CachedFile {
-    /// The file `ino` of `fs`. Generations tell apart the files that had one number.
-    pub(super) fn open(cache: &Arc<PageCache>, fs: FsId, ino: u64, generation: u32) -> Result<Self, FillError> {
-        Ok(Self { cache: Arc::clone(cache), id: cache.open(fs, ino, generation)? })
+    /// The file `ino` of `fs`. Generations tell apart the files that had one number; `stamp` tells this one after a kexec.
+    pub(super) fn open(
+        cache: &Arc<PageCache>,
+        fs: FsId,
+        ino: u64,
+        generation: u32,
+        stamp: Stamp,
+    ) -> Result<Self, FillError> {
+        Ok(Self { cache: Arc::clone(cache), id: cache.open_stamped(fs, ino, generation, stamp)? })
     }
 
     /// Read at `pos` into `out`, of a file of `size` bytes; short only at its end.

@@ -115,6 +115,14 @@ impl Inode {
     }
 }
 
+/// When the inode in `bytes` was changed last.
+pub(super) fn change_time(bytes: &[u8]) -> Time {
+    match RawInode::read_from_prefix(bytes) {
+        Ok((raw, rest)) => time(raw.ctime.get(), Extra::parse(rest).0.ctime_extra.get()),
+        Err(_) => Time::default(),
+    }
+}
+
 /// The additional times of a large inode, zero where it has none.
 struct Extra(RawInodeExtra);
 

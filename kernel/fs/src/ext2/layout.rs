@@ -82,6 +82,7 @@ pub(super) struct RawSuperblock {
     pub(super) feature_compat: U32,
     pub(super) feature_incompat: U32,
     pub(super) feature_ro_compat: U32,
+    pub(super) uuid: [u8; 16],
 }
 
 /// A block group's descriptor.
@@ -151,7 +152,7 @@ pub(super) struct RawEntry {
 }
 
 const _: () = {
-    assert!(size_of::<RawSuperblock>() == 104);
+    assert!(size_of::<RawSuperblock>() == 120);
     assert!(size_of::<RawGroup>() == 32);
     assert!(size_of::<RawInode>() == 128);
     assert!(size_of::<RawInodeExtra>() == 16);

@@ -2,13 +2,15 @@
 //!
 //! Everything that is read comes through the page cache: the content of files and directories as pages of their inodes,
 //! all the rest (descriptors, inode tables, indirect blocks) as pages of the disk itself. May touch the page cache and the
-//! [`BlockDevice`] that it was mounted from.
+//! [`BlockDevice`] that it was mounted from. Pages that the kernel before had cached are used once [`proof`] has shown that nobody
+//! changed anything since.
 //!
 //! Nothing on the disk is believed before it is checked: [`geometry`] is the only maker of block and inode numbers, and
 //! everything that contradicts itself is an [`Error::Corrupt`] that says what. Memory and time are bounded by the size of
 //! what is asked for, whatever the disk holds.
 //!
 //! [`geometry`]: self::geometry
+//! [`proof`]: self::proof
 //! [`BlockDevice`]: crate::block::BlockDevice
 
 mod backing;
@@ -19,6 +21,7 @@ mod inode;
 mod layout;
 mod map;
 mod operations;
+mod proof;
 
 use crate::block::{BlockDevice, ReadRequest, SECTOR_SIZE};
 use crate::error::{Error, Result};
@@ -28,7 +31,7 @@ use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use backing::{DISK, Ext2Backing};
-use cache::{FillError, FsId, PageCache, ReadAhead};
+use cache::{FillError, FsId, PageCache, ReadAhead, Stamp};
 use cached::CachedFile;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -61,11 +64,19 @@ impl Ext2 {
     /// not known here, [`Error::Corrupt`] when its superblock or its root directory cannot be.
     pub fn mount(device: Arc<dyn BlockDevice>, cache: Arc<PageCache>) -> Result<Arc<Self>> {
         let disk_bytes = device.sectors().saturating_mul(SECTOR_SIZE as u64);
-        let geometry = Geometry::parse(&*superblock(&*device)?, disk_bytes)?;
         let source = device.name().to_string();
-        let backing = Arc::new(Ext2Backing::new(device));
+        let read = superblock(&*device).and_then(|bytes| {
+            let geometry = Geometry::parse(&bytes, disk_bytes)?;
+            Ok((geometry, proof::identity(&bytes, device.sectors())))
+        });
+        // What was cached of it by the kernel before is of no use then.
+        let (geometry, identity) = read.inspect_err(|error| {
+            cache.disinherit(&source, &error.to_string());
+        })?;
+        let backing = Arc::new(Ext2Backing::new(device.clone(), identity));
         let id = cache.add_fs(&source, backing.clone());
-        let disk = CachedFile::open(&cache, id, DISK, 0).inspect_err(|_| cache.remove_fs(id))?;
+        proof::settle(&*device, &cache, &geometry, &identity, id);
+        let disk = CachedFile::open(&cache, id, DISK, 0, Stamp::default()).inspect_err(|_| cache.remove_fs(id))?;
         // From here on a failure drops this, and with it what the page cache has of it.
         let fs = Arc::new(Self {
             source,
@@ -100,7 +111,8 @@ impl Ext2 {
         let mut bytes = [0; INODE_MAX];
         let (bytes, _) = bytes.split_at_mut(self.geometry.inode_size().min(INODE_MAX));
         self.read_disk(self.geometry.inode_at(number, &group)?, bytes)?;
-        let file = |ino, generation| Ok(CachedFile::open(&self.cache, self.id, ino, generation)?);
+        let (stamp, _) = proof::stamp(bytes);
+        let file = |ino, generation| Ok(CachedFile::open(&self.cache, self.id, ino, generation, stamp)?);
         let inode = Inode::parse(&self.geometry, number, bytes, file)?;
         self.inodes.lock().insert(Arc::new(inode))
     }

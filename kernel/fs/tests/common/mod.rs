@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 /// A disk in memory.
 #[derive(Default)]
 pub struct MemoryDisk {
-    image: Vec<u8>,
+    image: Mutex<Vec<u8>>,
     /// Requests that touch this sector fail.
     bad_sector: Mutex<Option<u64>>,
     /// How often each sector was read.
@@ -27,7 +27,12 @@ pub struct MemoryDisk {
 
 impl MemoryDisk {
     pub fn new(image: Vec<u8>) -> Arc<Self> {
-        Arc::new(Self { image, ..Self::default() })
+        Arc::new(Self { image: Mutex::new(image), ..Self::default() })
+    }
+
+    /// Somebody else changes the disk.
+    pub fn change(&self, change: impl FnOnce(&mut Vec<u8>)) {
+        change(&mut self.image.lock().unwrap());
     }
 
     /// Let requests that touch `sector` fail, or none.
@@ -42,7 +47,7 @@ impl BlockDevice for MemoryDisk {
     }
 
     fn sectors(&self) -> u64 {
-        (self.image.len() / SECTOR_SIZE) as u64
+        (self.image.lock().unwrap().len() / SECTOR_SIZE) as u64
     }
 
     fn read_only(&self) -> bool {
@@ -51,6 +56,8 @@ impl BlockDevice for MemoryDisk {
 
     fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
         self.batches.fetch_add(1, Relaxed);
+        let sectors = self.sectors();
+        let image = self.image.lock().unwrap();
         let mut outcome = Ok(());
         for request in requests {
             self.requests.fetch_add(1, Relaxed);
@@ -58,9 +65,9 @@ impl BlockDevice for MemoryDisk {
             assert!(request.segments.iter().all(|segment| !segment.is_empty() && segment.len() % SECTOR_SIZE == 0));
             for part in request.segments.iter_mut().flat_map(|segment| segment.chunks_mut(SECTOR_SIZE)) {
                 let at = sector as usize * SECTOR_SIZE;
-                let error = match self.image.get(at..at + SECTOR_SIZE) {
+                let error = match image.get(at..at + SECTOR_SIZE) {
                     _ if *self.bad_sector.lock().unwrap() == Some(sector) => BlockError::Io { sector: request.sector },
-                    None => BlockError::OutOfRange { sector: request.sector, sectors: self.sectors() },
+                    None => BlockError::OutOfRange { sector: request.sector, sectors },
                     Some(bytes) => {
                         part.copy_from_slice(bytes);
                         *self.reads_of.lock().unwrap().entry(sector).or_default() += 1;

@@ -1,0 +1,283 @@
+//! Handing over: which clean pages the next kernel could use, where they lie, and their checksums.
+//!
+//! What takes long is done [ahead](PageCache::prepare_handover) of the kexec, a bounded piece at a time, and may be done again at
+//! any moment: pages in the scratch area, where nothing outlives a kexec, move to other frames, and pages are hashed. A checksum
+//! is noted for a frame together with the page's index and its file's epoch. No other file ever has that epoch, and this one has
+//! another as soon as anything in it changes; so a checksum that is out of date is told by that, and nobody has to take it back.
+//! Nothing is evicted for any of this.
+
+use crate::files::Files;
+use crate::inherited::{Heir, Identity, Inherited, InheritedFile};
+use crate::{PageCache, State};
+use alloc::string::String;
+use alloc::vec::Vec;
+use cleancache::{FileId, FsId};
+use frames::checksum::crc32c;
+use frames::chunks::{Chunks, piece};
+use frames::{FrameRef, Key, Pfn, Zone, Zones};
+
+/// Frames that are looked at in one hold of the lock.
+const BATCH: u64 = 256;
+
+/// A filesystem whose clean pages can be handed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Heritage {
+    /// The filesystem.
+    pub fs: FsId,
+    /// What it was mounted from.
+    pub label: String,
+    /// What it is told by.
+    pub identity: Identity,
+}
+
+/// A file that has pages to hand over, perhaps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedFile {
+    /// What it is told by.
+    pub file: InheritedFile,
+    id: Option<FileId>,
+    heir: Option<Heir>,
+}
+
+/// A page to hand over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HandedPage {
+    /// Which page of its file.
+    pub index: u32,
+    /// Its checksum.
+    pub sum: u32,
+    /// The frame.
+    pub frame: Pfn,
+    /// It was in cleancache, not in the page cache.
+    pub cold: bool,
+}
+
+/// How far preparing has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Pages that were hashed.
+    pub hashed: usize,
+    /// Pages that were moved out of the scratch area.
+    pub moved: usize,
+    /// All frames were looked at.
+    pub done: bool,
+}
+
+/// A checksum, and of what.
+#[derive(Clone, Copy, Debug, Default)]
+struct Noted {
+    sum: u32,
+    epoch: u32,
+    index: u32,
+}
+
+/// Checksums taken ahead, one for each frame.
+#[derive(Debug, Default)]
+pub(crate) struct Sums {
+    noted: Chunks<Noted, { piece::<Noted>() }>,
+    /// The frame to look at next, counted from the first.
+    next: u64,
+}
+
+impl Sums {
+    fn get(&self, slot: u64, epoch: u32, index: u32) -> Option<u32> {
+        let noted = self.noted.get(slot as usize)?;
+        (noted.epoch == epoch && noted.index == index).then_some(noted.sum)
+    }
+
+    fn note(&mut self, slot: u64, epoch: u32, page: &FrameRef<'_>) -> u32 {
+        let sum = crc32c(0, page.bytes());
+        self.noted.grow(slot as usize, |_| Noted::default());
+        if let Some(noted) = self.noted.get_mut(slot as usize) {
+            *noted = Noted { sum, epoch, index: page.key().index };
+        }
+        sum
+    }
+
+    /// Whether noting something of this frame takes memory.
+    fn must_grow(&self, slot: u64) -> bool {
+        self.noted.len() as u64 <= slot
+    }
+}
+
+impl PageCache {
+    /// Move and hash up to `most` pages ahead of a handover. What was prepared before is not prepared again.
+    pub fn prepare_handover(&self, most: usize) -> Progress {
+        let mut progress = Progress::default();
+        while !progress.done && progress.hashed.max(progress.moved) < most {
+            self.prepare_batch(&mut self.state.lock(), most, &mut progress);
+        }
+        progress
+    }
+
+    fn prepare_batch(&self, state: &mut State, most: usize, progress: &mut Progress) {
+        let span = self.memory.span();
+        for _ in 0..BATCH {
+            if progress.hashed.max(progress.moved) >= most {
+                return;
+            }
+            if state.sums.next >= span.count {
+                state.sums.next = 0;
+                progress.done = true;
+                return;
+            }
+            let pfn = span.start.offset(state.sums.next);
+            state.sums.next += 1;
+            match self.memory.zone_of(pfn) {
+                Zone::Scratch => self.move_out(state, pfn, progress),
+                Zone::Normal => self.hash_at(state, pfn, progress),
+                Zone::Annex => {}
+            }
+        }
+    }
+
+    /// The page in a frame of the scratch area moves to another, if there is one to spare.
+    fn move_out(&self, state: &mut State, pfn: Pfn, progress: &mut Progress) {
+        let State { pages, files, sums, .. } = state;
+        let Some(page) = pages.clean_at(pfn) else { return };
+        let key = page.key();
+        let Some(epoch) = epoch_of(files, key) else { return };
+        if self.memory.free_frames(Zones::Preservable) <= self.memory.watermarks().min {
+            return;
+        }
+        let Some(mut frame) = self.memory.allocate(Zones::Preservable) else { return };
+        page.copy_to(&mut frame);
+        let slot = frame.pfn().get() - self.memory.span().start.get();
+        pages.move_to(key, frame);
+        progress.moved += 1;
+        if let Some(page) = pages.get(key)
+            && self.may_note(sums, slot)
+        {
+            sums.note(slot, epoch, &page);
+            progress.hashed += 1;
+        }
+    }
+
+    /// The page in a frame is hashed, whichever cache it is in.
+    fn hash_at(&self, state: &mut State, pfn: Pfn, progress: &mut Progress) {
+        let State { pages, files, sums, .. } = state;
+        let slot = pfn.get() - self.memory.span().start.get();
+        let mut hash = |page: &FrameRef<'_>| {
+            if let Some(epoch) = epoch_of(files, page.key())
+                && sums.get(slot, epoch, page.key().index).is_none()
+                && self.may_note(sums, slot)
+            {
+                sums.note(slot, epoch, page);
+                progress.hashed += 1;
+            }
+        };
+        match pages.clean_at(pfn) {
+            Some(page) => hash(&page),
+            None => self.cleancache.look_at(pfn, |page| hash(&page)),
+        }
+    }
+
+    /// The table of checksums grows a frame at a time, and never from the last ones.
+    fn may_note(&self, sums: &Sums, slot: u64) -> bool {
+        !sums.must_grow(slot) || self.memory.free_frames(Zones::Ephemeral) > self.memory.watermarks().min
+    }
+
+    /// The filesystems whose clean pages can be handed over.
+    pub fn heritages(&self) -> Vec<Heritage> {
+        self.state.lock().files.heritages()
+    }
+
+    /// The files of `fs` that have pages to hand over, perhaps, in the order of their numbers.
+    pub fn handed_files(&self, fs: FsId) -> Vec<HandedFile> {
+        let state = self.state.lock();
+        let State { pages, files, inherited, .. } = &*state;
+        let has_pages = |file: FileId| pages.file_len(file) > 0 || self.cleancache.file_len(file) > 0;
+        let mut handed: Vec<HandedFile> = Vec::new();
+        let mut add = |file: HandedFile| {
+            if handed.try_reserve(1).is_ok() {
+                handed.push(file);
+            }
+        };
+        for (id, file, heir) in files.stamped(fs).filter(|&(id, _, heir)| heir.is_some() || has_pages(id)) {
+            add(HandedFile { file, id: Some(id), heir });
+        }
+        for (heir, file) in inherited.files_of(fs) {
+            if !files.is_known(fs, file.ino, file.generation) {
+                add(HandedFile { file, id: None, heir: Some(heir) });
+            }
+        }
+        handed.sort_unstable_by_key(|handed| (handed.file.ino, handed.file.generation));
+        // One number has one file; an older life of it has nothing to hand on.
+        handed.dedup_by(|later, earlier| {
+            let same = later.file.ino == earlier.file.ino;
+            if same {
+                *earlier = *later;
+            }
+            same
+        });
+        handed
+    }
+
+    /// The pages of a file that can be handed over, into `out`, in order. Those that were not hashed ahead are hashed now, each for
+    /// one of `hashes`. Says how many had to be left out: those that there was no time to hash, those in frames that do not
+    /// outlive a kexec, all if there is no memory for the list.
+    pub fn handed_pages(&self, of: &HandedFile, hashes: &mut usize, out: &mut Vec<HandedPage>) -> u64 {
+        let mut state = self.state.lock();
+        let State { pages, files, inherited, sums } = &mut *state;
+        out.clear();
+        let most = of.id.map_or(0, |id| pages.file_len(id) + self.cleancache.file_len(id))
+            + of.heir.map_or(0, |heir| inherited.count(heir));
+        if out.try_reserve(most).is_err() {
+            return most as u64;
+        }
+        let start = self.memory.span().start.get();
+        let mut left_out = 0;
+        if let Some((id, epoch)) = of.id.and_then(|id| Some((id, files.epoch(id)?))) {
+            let mut add = |page: FrameRef<'_>, cold: bool| {
+                let (pfn, index) = (page.pfn(), page.key().index);
+                let slot = pfn.get().wrapping_sub(start);
+                let ordinary = self.memory.zone_of(pfn) == Zone::Normal;
+                let sum = if ordinary { sums.get(slot, epoch, index) } else { None };
+                let sum = sum.or_else(|| {
+                    *hashes = hashes.checked_sub(1).filter(|_| ordinary)?;
+                    Some(crc32c(0, page.bytes()))
+                });
+                match sum {
+                    Some(sum) => out.push(HandedPage { index, sum, frame: pfn, cold }),
+                    None => left_out += 1,
+                }
+            };
+            pages.clean_of(id).for_each(|page| add(page, false));
+            self.cleancache.each_page(id, |page| add(page, true));
+        }
+        if let Some(heir) = of.heir {
+            let here = |page: &HandedPage| self.memory.peek(page.frame, |_| ()).is_some();
+            out.extend(inherited.pages_of(heir).filter(here).take(most));
+        }
+        out.sort_unstable_by_key(|page| (page.index, page.cold));
+        out.dedup_by_key(|page| page.index);
+        left_out
+    }
+}
+
+/// The epoch of a page's file, if that can be handed over.
+fn epoch_of(files: &Files, key: Key) -> Option<u32> {
+    files.at(key.file).filter(|&file| files.is_stamped(file)).and_then(|file| files.epoch(file))
+}
+
+impl Inherited {
+    /// The files of the estate that `fs` has accepted.
+    fn files_of(&self, fs: FsId) -> impl Iterator<Item = (Heir, InheritedFile)> {
+        let estates = self.estates.iter().enumerate().filter(move |(_, estate)| estate.heir == Some(fs));
+        estates.flat_map(|(at, estate)| {
+            (0..estate.files()).filter_map(move |file| Some((Heir { estate: at, file }, estate.file(file)?)))
+        })
+    }
+
+    fn pages_of(&self, heir: Heir) -> impl Iterator<Item = HandedPage> {
+        self.estates
+            .get(heir.estate)
+            .into_iter()
+            .flat_map(move |estate| estate.pages(heir.file))
+            .map(|page| HandedPage { index: page.index, sum: page.sum, frame: page.frame, cold: page.cold })
+    }
+
+    fn count(&self, heir: Heir) -> usize {
+        self.estates.get(heir.estate).map_or(0, |estate| estate.count(heir.file))
+    }
+}
