@@ -72,7 +72,7 @@ struct Run {
 impl Run {
     fn new(seed: u64) -> Self {
         let model = Model::new(LIMIT, clock());
-        let machine = Machine::new(FRAMES, Options { size: Some(LIMIT * PAGE) });
+        let machine = Machine::new(FRAMES, Options { size: Some(LIMIT * PAGE), ..Options::default() });
         Self { machine: Some(machine), model, random: Random(seed | 1) }
     }
 

@@ -1,6 +1,8 @@
 //! The obvious tmpfs: every file one vector of bytes, every directory one map. It does what tmpfs.rs is to be proved to do, by the
 //! letter of the manual pages, and knows nothing of frames but how many pages there would be.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use fs::Error;
 use fs::filesystem::{FileType, NewNode, SetAttr, SetXattr, Time};
 use std::collections::{BTreeMap, BTreeSet};
