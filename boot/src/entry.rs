@@ -6,8 +6,8 @@
 //!
 //! There is no interrupt descriptor table: a fault in the boot stage ends in a triple fault.
 
-use bootproto::Span;
-use core::arch::global_asm;
+use bootproto::{Jump, Span};
+use core::arch::{asm, global_asm};
 
 /// How much is mapped at its own address while the boot stage runs.
 pub const IDENTITY_MAPPED: u64 = 1 << 32;
@@ -36,6 +36,30 @@ pub fn switch_page() -> Span {
 /// The 32-bit entry.
 pub fn address() -> u32 {
     pvh_entry as *const () as usize as u32
+}
+
+/// Goes back to the kernel before, by the jump that it has prepared.
+///
+/// # Safety
+/// The fields are what they say, nothing that they name was written to since, and no device writes to memory. The page tables
+/// map all memory at its own address, which is where the boot stage runs.
+pub unsafe fn go_back(jump: &Jump) -> ! {
+    // SAFETY: this code is mapped at the same address by both tables; what comes then is the kernel's own code, which is given
+    // what it expects: see `kexec_trampoline` there.
+    unsafe {
+        asm!(
+            "cli",
+            "mov cr3, {page_tables}",
+            "jmp {code}",
+            page_tables = in(reg) jump.page_tables,
+            code = in(reg) jump.code,
+            in("rdi") jump.moves,
+            in("rsi") jump.code_copy,
+            in("rdx") u64::from(jump.entry),
+            in("rcx") jump.start_info,
+            options(noreturn),
+        )
+    }
 }
 
 unsafe extern "C" {

@@ -6,7 +6,7 @@ use boot::handoff::PhysicalMemory;
 use boot::scratch::{Bump, ScratchError};
 use bootproto::Span;
 use core::fmt::{self, Write};
-use protocol::event::REFUSED;
+use protocol::event::{FALLBACK, REFUSED};
 use protocol::exit::{self, Exit};
 use uart_16550::{Config, Uart16550};
 use x86_64::instructions::{hlt, port::Port};
@@ -48,17 +48,26 @@ pub fn zeroed(room: &mut Bump, len: u64) -> Result<u64, ScratchError> {
 
 /// Says why there will be no kernel, and ends the machine.
 pub fn refuse(reason: impl fmt::Display) -> ! {
+    say(REFUSED, "reason", reason);
+    // SAFETY: the port is QEMU's debug exit; without such a device the write goes nowhere.
+    unsafe { Port::new(exit::PORT).write(Exit::Refused.value()) };
+    loop {
+        hlt();
+    }
+}
+
+/// Says why the kernel before is started again.
+pub fn say_fallback(reason: impl fmt::Display) {
+    say(FALLBACK, "message", format_args!("the boot stage refused: {reason}"));
+}
+
+fn say(event: &str, key: &str, reason: impl fmt::Display) {
     // SAFETY: nobody else uses the first serial port while the boot stage runs.
     if let Ok(mut uart) = unsafe { Uart16550::new_port(COM1) }
         && uart.init(Config::DEFAULT).is_ok()
     {
         // A line that cannot be sent cannot be complained about either.
-        let _ = protocol::emit::event(&mut Serial(uart), REFUSED).field("reason", reason).end();
-    }
-    // SAFETY: the port is QEMU's debug exit; without such a device the write goes nowhere.
-    unsafe { Port::new(exit::PORT).write(Exit::Refused.value()) };
-    loop {
-        hlt();
+        let _ = protocol::emit::event(&mut Serial(uart), event).field(key, reason).end();
     }
 }
 

@@ -20,7 +20,7 @@ use boot::scratch::{self, Bump, ScratchError};
 use boot_pages::BootPages;
 use bootproto::memmap::MemoryMap;
 use bootproto::parcel::{EncodeError, PARCEL_MAX, Parcel};
-use bootproto::{PAGE_SIZE, Span};
+use bootproto::{Jump, PAGE_SIZE, Span};
 use core::convert::Infallible;
 use core::fmt;
 use machine::pointer;
@@ -70,16 +70,26 @@ refusal_from!(Handoff(HandoffError), Scratch(ScratchError), Plan(PlanError), Lay
 
 /// Where the entry code arrives, with the address of the start info.
 extern "C" fn main(start_info: u64) -> ! {
-    match start_kernel(start_info) {
-        Err(refusal) => machine::refuse(refusal),
+    let mut way_back = None;
+    let Err(refusal) = start_kernel(start_info, &mut way_back);
+    match way_back {
+        None => machine::refuse(refusal),
+        Some(way_back) => {
+            machine::say_fallback(refusal);
+            // SAFETY: the parcel came whole from the kernel before, which has prepared this jump and stopped all devices; since
+            // then only the scratch area was written to, where nothing of what the jump reads lies.
+            unsafe { entry::go_back(&way_back) }
+        }
     }
 }
 
-fn start_kernel(start_info: u64) -> Result<Infallible, Refusal> {
+/// Starts it, or says why not. From then on when it is known `way_back` is how the kernel before can be started again.
+fn start_kernel(start_info: u64, way_back: &mut Option<Jump>) -> Result<Infallible, Refusal> {
     let mut buffers = Buffers::new();
     let mut notice = Notice::default();
     let handoff = Handoff::read(&machine::Identity, start_info, &mut buffers)?;
     let parcel = parcel(&handoff, &mut notice)?;
+    *way_back = parcel.way_back.filter(|way| scratch::is_untouched(&handoff.map, parcel.scratch, way));
     let mut room = Bump::behind(entry::image(), parcel.scratch);
 
     let file = &KERNEL.0;

@@ -4,7 +4,7 @@
 //! lies outside may be a page that a kernel preserved, so nothing is allocated anywhere else, whatever happens.
 
 use bootproto::memmap::MemoryMap;
-use bootproto::{PAGE_SIZE, Span};
+use bootproto::{Jump, PAGE_SIZE, Span};
 use core::fmt;
 
 const MIB: u64 = 1 << 20;
@@ -51,6 +51,15 @@ pub fn choose(map: &MemoryMap, image: Span) -> Result<Span, ScratchError> {
 /// Whether an area that was handed on can be used: whole pages of memory with the boot stage's `image` among them.
 pub fn is_usable(map: &MemoryMap, image: Span, area: Span) -> bool {
     area.is_aligned_to(PAGE_SIZE) && area.contains(image) && map.is_ram(area)
+}
+
+/// Whether what a jump reads first lies in memory that the boot stage does not write: outside `area`.
+pub fn is_untouched(map: &MemoryMap, area: Span, jump: &Jump) -> bool {
+    [jump.page_tables, jump.code, jump.moves].into_iter().all(|start| {
+        let page = Span { start, len: PAGE_SIZE };
+        let outside = page.end() <= Some(area.start) || area.end().is_some_and(|end| end <= start);
+        outside && page.is_aligned_to(PAGE_SIZE) && map.is_ram(page)
+    })
 }
 
 /// Gives out the area page by page, upward from the end of the boot stage, and takes nothing back.

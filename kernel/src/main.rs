@@ -56,7 +56,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     let guarded = arch::init(boot_info);
     uart::init();
     let parcel = parcel(boot_info);
-    kexec::way_back::open(&parcel, &boot_info.memory_regions);
+    let way_back = kexec::way_back::open(&parcel, &boot_info.memory_regions);
     let command_line = read_command_line(&parcel);
     let clock = time::init(start);
 
@@ -69,6 +69,10 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     fault::early(command_line.panic_at);
     if let Err(reason) = guarded {
         warn!(target: "boot", "no guard page under a trap stack: {reason}");
+    }
+
+    if let Err(reason) = way_back {
+        warn!(target: "kexec", "no way back: {reason}");
     }
 
     let mut survey = Survey::new(&boot_info.memory_regions, parcel.scratch);

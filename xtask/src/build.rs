@@ -26,17 +26,35 @@ pub struct Built {
 
 /// Builds it.
 pub fn build(places: &Places, toolchain: &Toolchain, profile: Profile) -> Result<Built> {
-    let artifacts = places.artifacts(profile);
-    make_dir(&artifacts)?;
-    let id = build_id(places, profile);
-    let kernel = compile(places, toolchain, profile, "kernel", &[("HOLDOVER_BUILD", id.as_ref())])?;
+    build_with(places, toolchain, profile, &places.artifacts(profile), build_id(places, profile), &[])
+}
+
+/// Builds one that knows the previous version of the handover format only, beside the other.
+pub fn build_previous(places: &Places, toolchain: &Toolchain, profile: Profile) -> Result<Built> {
+    let artifacts = places.artifacts(profile).join("previous");
+    let id = format!("{}, previous format", build_id(places, profile));
+    build_with(places, toolchain, profile, &artifacts, id, &["--features", "previous-handover"])
+}
+
+/// Builds a kernel with further `words` for cargo, and a boot stage around it, into `artifacts`.
+fn build_with(
+    places: &Places,
+    toolchain: &Toolchain,
+    profile: Profile,
+    artifacts: &Path,
+    id: String,
+    words: &[&str],
+) -> Result<Built> {
+    make_dir(artifacts)?;
+    let variables = [("HOLDOVER_BUILD", id.as_ref())];
+    let kernel = compile(places, toolchain, profile, "kernel", &variables, words)?;
     let built = Built { bootable: artifacts.join("holdover"), kernel: artifacts.join("kernel"), id };
     update(&built.kernel, &read(&kernel)?)?;
     let embedded = artifacts.join("kernel.stripped");
     let small = strip(&read(&kernel)?).with_context(|| format!("{kernel:?}"))?;
     update(&embedded, &small)?;
     let variables = [("HOLDOVER_BUILD", built.id.as_ref()), ("HOLDOVER_KERNEL", embedded.as_ref())];
-    let boot = compile(places, toolchain, profile, "boot", &variables)?;
+    let boot = compile(places, toolchain, profile, "boot", &variables, &[])?;
     let about = About::of(&small).with_context(|| format!("{kernel:?}"))?;
     let mut small = strip(&read(&boot)?).with_context(|| format!("{boot:?}"))?;
     describe(&mut small, &about).with_context(|| format!("{boot:?}"))?;
@@ -56,9 +74,10 @@ fn compile(
     profile: Profile,
     package: &str,
     variables: &[(&str, &Path)],
+    words: &[&str],
 ) -> Result<PathBuf> {
     let mut cargo = toolchain.cargo(places, Need::Build, package, profile)?;
-    cargo.envs(variables.iter().copied());
+    cargo.args(words).envs(variables.iter().copied());
     host::run(&mut cargo).with_context(|| format!("cannot build package {package}"))?;
     let dir = match profile {
         Profile::Dev => "debug",

@@ -222,6 +222,7 @@ pub fn bad_kernels(top: &Path, bootable: &Path, kernel: &Path) -> Result<()> {
     }
     tree.file("boot/damaged", &damaged)?;
     tree.file("boot/newer", &of_versions(&good, Versions { oldest: 7007, newest: 7009 })?)?;
+    tree.file("boot/hollow", &without_kernel(&good)?)?;
     // A good ELF, but one without an entry for PVH.
     let plain = fs::read(kernel).with_context(|| format!("cannot read {kernel:?}"))?;
     tree.file("boot/no-entry", &plain)
@@ -231,6 +232,16 @@ pub fn bad_kernels(top: &Path, bootable: &Path, kernel: &Path) -> Result<()> {
 fn of_versions(good: &[u8], versions: Versions) -> Result<Vec<u8>> {
     let mut file = good.to_vec();
     describe(&mut file, &About { versions, build: BuildName::new("of another day") })?;
+    seal(&mut file)?;
+    Ok(file)
+}
+
+/// A bootable file, sealed, whose boot stage finds no kernel in it: the second ELF of the file is none.
+fn without_kernel(good: &[u8]) -> Result<Vec<u8>> {
+    let mut file = good.to_vec();
+    let inner =
+        file.windows(4).skip(1).position(|bytes| bytes == b"\x7fELF").context("no kernel in the bootable file")?;
+    file[1 + inner] = 0;
     seal(&mut file)?;
     Ok(file)
 }

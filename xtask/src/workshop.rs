@@ -1,11 +1,12 @@
 //! All that is needed to start guests: a build, QEMU, and a place to work in.
 
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
 
 use crate::args::{AccelChoice, MachineFlags, Profile};
-use crate::build::{Built, build};
+use crate::build::{Built, build, build_previous};
 use crate::donation::{Donation, Kind as DonationKind};
 use crate::guest::{Guest, Limit, Listener};
 use crate::host::{Install, Tool};
@@ -32,6 +33,10 @@ pub struct Workshop {
     /// What was built.
     pub built: Built,
     qemu: PathBuf,
+    toolchain: Toolchain,
+    profile: Profile,
+    /// Built when somebody first asks for it.
+    previous: Arc<Mutex<Option<Built>>>,
 }
 
 impl Workshop {
@@ -40,7 +45,17 @@ impl Workshop {
         let toolchain = Toolchain::find(&places, Need::Build, install)?;
         let qemu = Tool::Qemu.find(install)?;
         let built = build(&places, &toolchain, profile)?;
-        Ok(Workshop { places, install, built, qemu })
+        Ok(Workshop { places, install, built, qemu, toolchain, profile, previous: Arc::default() })
+    }
+
+    /// A build that knows the previous version of the handover format only.
+    pub fn previous(&self) -> Result<Built> {
+        let mut previous = self.previous.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(built) = &*previous {
+            return Ok(built.clone());
+        }
+        let built = build_previous(&self.places, &self.toolchain, self.profile)?;
+        Ok(previous.insert(built).clone())
     }
 
     /// An ordinary machine without a disk, which speaks to a program.

@@ -3,8 +3,8 @@
 use crate::regions::{self, MAX_REGIONS};
 use crate::scratch::{self, Bump, ScratchError};
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
-use bootproto::Span;
 use bootproto::memmap::{MemoryMap, MemoryRange, MemoryType};
+use bootproto::{Jump, Span};
 use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
@@ -40,6 +40,21 @@ fn an_area_that_was_handed_on_has_to_make_sense() {
     assert!(!area(MIB, 64 * MIB));
     assert!(!area(0, 8 * MIB));
     assert!(!area(MIB, u64::MAX - 4095));
+}
+
+#[test]
+fn a_way_back_lies_in_memory_that_is_not_written_to() {
+    let map = map(64 * MIB);
+    let area = Span { start: MIB, len: 8 * MIB };
+    let untouched = |page_tables, code, moves| {
+        scratch::is_untouched(&map, area, &Jump { page_tables, code, moves, ..Jump::default() })
+    };
+    assert!(untouched(9 * MIB, 10 * MIB, 64 * MIB - 4096));
+    for bad in [MIB, 9 * MIB - 4096, 9 * MIB + 1, 64 * MIB, u64::MAX - 4095, u64::MAX] {
+        assert!(!untouched(bad, 10 * MIB, 11 * MIB), "{bad:#x}");
+        assert!(!untouched(10 * MIB, bad, 11 * MIB), "{bad:#x}");
+        assert!(!untouched(10 * MIB, 11 * MIB, bad), "{bad:#x}");
+    }
 }
 
 #[test]

@@ -224,6 +224,9 @@ fn a_list_gives_up_only_what_it_has() {
     assert!(a.remove(names[1]).is_none(), "taken already");
     b.push_front(middle);
     assert_eq!(a.len() + b.len(), 4);
+    assert_eq!(a.pfns().collect::<Vec<_>>(), [names[0], names[2], names[3]]);
+    assert_eq!(b.pfns().collect::<Vec<_>>(), [names[1]]);
+    assert_eq!(FrameList::new(memory).pfns().count(), 0);
     assert_eq!(a.pop_front().map(|frame| frame.pfn()), Some(names[0]));
     assert_eq!(a.pop_back().map(|frame| frame.pfn()), Some(names[3]));
 }

@@ -84,6 +84,7 @@ impl Generation {
             Ok(restored) => restored,
             Err(reason) => {
                 error!(target: "kho", "handover not taken: {reason}");
+                way_back::close();
                 handover.abandon(memory);
                 return None;
             }

@@ -5,6 +5,7 @@
 
 use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use bootproto::{Jump, PAGE_SIZE, Parcel, Span};
+use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering};
 use frames::{PfnRange, PhysAddr};
 use log::warn;
@@ -19,10 +20,25 @@ static OPEN: AtomicBool = AtomicBool::new(false);
 /// Bytes of a page table that map the lower half of the address space.
 const LOWER_HALF: usize = PAGE_SIZE as usize / 2;
 
-/// Opens the way that `parcel` tells of, if it is one: what it needs lies in memory, outside the scratch area where it must not be
-/// written over, and inside where it is written to.
-pub fn open(parcel: &Parcel<'_>, regions: &[MemoryRegion]) {
-    let Some(way) = parcel.way_back else { return };
+/// What a parcel calls a way back, and which is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoWay(Jump);
+
+impl fmt::Display for NoWay {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "not where one could be: {:x?}", self.0)
+    }
+}
+
+impl core::error::Error for NoWay {}
+
+/// Opens the way that `parcel` tells of, if there is one.
+///
+/// # Errors
+/// [`NoWay`], if what it needs does not lie in memory, outside the scratch area where it must not be written over, and inside where
+/// it is written to.
+pub fn open(parcel: &Parcel<'_>, regions: &[MemoryRegion]) -> Result<(), NoWay> {
+    let Some(way) = parcel.way_back else { return Ok(()) };
     let page = |start: u64| Span { start, len: PAGE_SIZE };
     let memory = |page: Span| {
         regions.iter().any(|region| {
@@ -39,11 +55,11 @@ pub fn open(parcel: &Parcel<'_>, regions: &[MemoryRegion]) {
         && [way.code_copy, way.start_info].iter().all(is_written)
         && parcel.scratch.contains(Span { start: way.entry.into(), len: 1 });
     if !sound {
-        warn!(target: "kexec", "the way back is none: {way:x?}");
-        return;
+        return Err(NoWay(way));
     }
     WAY.call_once(|| way);
     OPEN.store(true, Ordering::Release);
+    Ok(())
 }
 
 /// Closes it: this kernel goes on alone.
@@ -58,7 +74,7 @@ pub fn close_unless(kept: impl Iterator<Item = PfnRange>) {
     // The ranges are disjoint, so no page is counted twice.
     let found: usize = kept.map(|range| pages.iter().filter(|&&page| range.contains(page)).count()).sum();
     if found < pages.len() {
-        warn!(target: "kexec", "the way back is not among what was kept");
+        warn!(target: "kexec", "no way back: it is not among what was kept");
         close();
     }
 }

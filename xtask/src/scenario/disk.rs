@@ -25,6 +25,9 @@ pub enum DiskKind {
         /// The file system's block size.
         #[serde(default = "four_kib", rename = "block-size")]
         block_size: u32,
+        /// In /boot there is a kernel of the previous handover version too.
+        #[serde(default)]
+        previous: bool,
     },
     /// The sample, and many files beside it in /bulk.
     Bulk {
@@ -91,9 +94,13 @@ impl DiskKind {
                 image::of_type(fs_type, &image, workshop.install)?;
                 return Ok(sound(image, tree));
             }
-            DiskKind::Sample { block_size: size } => {
+            DiskKind::Sample { block_size: size, previous } => {
                 block_size = *size;
                 tree::sample(&tree, bootable)?;
+                if *previous {
+                    let (from, to) = (workshop.previous()?.bootable, tree.join("boot/previous"));
+                    fs::copy(&from, &to).with_context(|| format!("cannot copy {from:?}"))?;
+                }
             }
             DiskKind::Bulk { size, files, block_size: of_blocks } => {
                 block_size = *of_blocks;

@@ -65,6 +65,9 @@ pub struct Scenario {
     pub backtrace: Vec<String>,
     /// A document of the repository whose session, typed as it stands there, must go as it says.
     pub transcript: Option<String>,
+    /// Which kernel is booted.
+    #[serde(default)]
+    pub kernel: Kernel,
     /// So many kexecs in a row, with a tree that changes in between, and nothing else.
     pub generations: Option<u32>,
     /// What is typed.
@@ -136,6 +139,17 @@ pub struct Bounds {
     /// Upper bound.
     #[serde(default = "unbounded")]
     pub max: u64,
+}
+
+/// Which kernel a scenario boots.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kernel {
+    /// The one that is worked on.
+    #[default]
+    Current,
+    /// The same source, but it knows the previous version of the handover format only.
+    Previous,
 }
 
 /// How a guest may have to end.

@@ -13,7 +13,7 @@ use crate::pattern::{line_contains, lines_match};
 use crate::scenario::check::{Context, check, find};
 use crate::scenario::disk::{Prepared, host_sums};
 use crate::scenario::host::Host;
-use crate::scenario::{Scenario, Step, transcript};
+use crate::scenario::{Kernel, Scenario, Step, transcript};
 use crate::session::Session;
 use crate::workshop::Workshop;
 
@@ -30,7 +30,12 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
     }
     let work = workshop.places.work_dir(&scenario.name)?;
     let prepared = scenario.disk.prepare(workshop, &work)?;
+    let bootable = match scenario.kernel {
+        Kernel::Current => workshop.built.bootable.clone(),
+        Kernel::Previous => workshop.previous()?.bootable,
+    };
     let machine = Machine {
+        bootable,
         board: scenario.machine,
         memory: scenario.memory,
         donations: scenario.donate.clone(),
