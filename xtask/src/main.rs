@@ -16,6 +16,7 @@ mod crossing;
 mod crossing_picture;
 mod donation;
 mod faults;
+mod fuzz;
 mod generations;
 mod guest;
 mod host;

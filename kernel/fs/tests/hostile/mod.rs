@@ -186,6 +186,7 @@ pub fn live_through(image: &Image) -> Verdict {
 
     let said = oracle::listen(&handover, memory, image);
     let mut restored = Tmpfs::restore(&handover, memory, &environment(memory)).expect("memory is as it was");
+    assert_eq!(memory.stats().set_aside, stats.set_aside, "frames are freed while the kernel before may be wanted");
     assert_eq!(restored.len(), said.filesystems.len());
     let content: u64 = restored.iter().map(|restored| restored.tmpfs.census().frames).sum();
     assert_eq!(memory.stats().owned(), 0, "nothing is claimed before it is wanted");
