@@ -155,12 +155,20 @@ impl Line {
         Ok(())
     }
 
-    /// Everybody's frames together are all frames, and what is set aside or tmpfs's is what the tree takes. Gives what is free.
+    /// Everybody's frames together are all frames, and what is set aside or tmpfs's is what the tree takes. Gives what is free, or
+    /// would be without caches, those of the kernel before among them.
     fn frames(&mut self) -> Result<u64, Wrong> {
         let (said, kho) = (self.run("free")?, self.run("kho")?);
         let row = |name| counters::row(&said, name);
         let preserved = figures::within(&kho, "preserved now: ", "frames ");
-        match (row("sum"), row("all memory"), row("tmpfs"), row("handed over or set aside"), row("free"), preserved) {
+        match (
+            row("sum"),
+            row("all memory"),
+            row("tmpfs"),
+            row("handed over or set aside"),
+            row("can hold cached pages"),
+            preserved,
+        ) {
             (Some(sum), Some(all), Some(owned), Some(aside), Some(free), Some(preserved))
                 if sum == all && owned + aside == preserved =>
             {
