@@ -157,7 +157,8 @@ impl Line {
         Ok(())
     }
 
-    /// Everybody's frames together are all frames, and what is set aside or tmpfs's is what the tree takes. Gives what is free or could be.
+    /// Everybody's frames together are all frames, and what is set aside or tmpfs's is what the tree takes. Gives what is free, or
+    /// would be without caches, those of the kernel before among them.
     fn frames(&mut self) -> Result<u64, Wrong> {
         let (said, kho) = (self.run("free")?, self.run("kho")?);
         let row = |name| counters::row(&said, name);
