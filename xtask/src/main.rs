@@ -22,6 +22,7 @@ mod guest;
 mod host;
 mod image;
 mod lint;
+mod listed;
 mod machine;
 mod outcome;
 mod pattern;
