@@ -14,6 +14,7 @@ use fs::Error;
 use fs::block::BlockDevice;
 use fs::error::Result;
 use fs::ext2::Ext2;
+use fs::ext4::Ext4;
 use fs::filesystem::Time;
 use fs::tmpfs::{Census, Environment, Options, Tmpfs};
 use fs::vfs::Vfs;
@@ -166,7 +167,11 @@ impl System {
     /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
     pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
         let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
-        self.vfs.mount(point, Ext2::mount(disk.clone(), self.cache.clone())?)
+        match Ext2::mount(disk.clone(), self.cache.clone()) {
+            // Perhaps one that ext4 has.
+            Err(Error::Feature { .. }) => self.vfs.mount(point, Ext4::mount(disk.clone(), self.cache.clone())?),
+            mounted => self.vfs.mount(point, mounted?),
+        }
     }
 
     /// The host wants donated frames back: up to `wanted`.
