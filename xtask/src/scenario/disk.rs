@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::image;
-use crate::machine::Disk;
+use crate::machine::{Access, Disk, Fault};
 use crate::places::WorkDir;
 use crate::size::Size;
 use crate::tree;
@@ -129,7 +129,7 @@ impl DiskKind {
         let mut prepared = sound(image, tree);
         if let (DiskKind::Faulty, Some(disk)) = (self, &mut prepared.disk) {
             let sector = image::first_sector(&disk.image, "/big.bin", block_size, workshop.install)?;
-            disk.bad_sector = Some(sector);
+            disk.faults.push(Fault { on: Access::Read, sector: Some(sector), once: false });
         }
         Ok(prepared)
     }
