@@ -166,7 +166,7 @@ impl System {
     /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
     pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
         let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
-        self.vfs.mount(point, Ext2::mount(disk.clone(), self.cache.clone())?)
+        self.vfs.mount(point, Ext2::mount_for_writing(disk.clone(), self.cache.clone(), wall_clock)?)
     }
 
     /// The host wants donated frames back: up to `wanted`.
