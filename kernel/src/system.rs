@@ -167,7 +167,7 @@ impl System {
     /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
     pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
         let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
-        match Ext2::mount(disk.clone(), self.cache.clone()) {
+        match Ext2::mount_for_writing(disk.clone(), self.cache.clone(), wall_clock) {
             // Perhaps one that ext4 has.
             Err(Error::Feature { .. }) => self.vfs.mount(point, Ext4::mount(disk.clone(), self.cache.clone())?),
             mounted => self.vfs.mount(point, mounted?),

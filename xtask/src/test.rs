@@ -14,6 +14,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::args::{Profile, Test};
 use crate::disk_ops;
 use crate::faults;
+use crate::fuzz;
 use crate::generations;
 use crate::host::Install;
 use crate::image::BLOCK_SIZES;
@@ -59,30 +60,17 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
     }
     if args.soak {
         let workshop = Workshop::open(places, install, args.profile.or(Profile::Dev))?;
-        let tally = match soak::soak(&workshop, args.seed, args.minutes)? {
-            Ok(()) => Tally { passed: 1, failed: 0 },
-            Err(problem) => {
-                println!("FAIL  {problem}");
-                Tally { passed: 0, failed: 1 }
-            }
-        };
-        return Ok(tally.close());
+        return Ok(judged(soak::soak(&workshop, args.seed, args.minutes)?).close());
+    }
+    if let Some(seconds) = args.fuzz {
+        return Ok(judged(fuzz::fuzz(&places, install, seconds)?).close());
     }
     if let Some(count) = args.generations {
         let workshop = Workshop::open(places, install, args.profile.or(Profile::Release))?;
         let seed = args.seed.map_or_else(soak::seed_from_clock, Ok)?;
         println!("generations: seed {seed}, {count} kexecs");
-        let tally = match generations::live(&workshop, "generations", seed, count)? {
-            Ok(figures) => {
-                print!("{figures}");
-                Tally { passed: 1, failed: 0 }
-            }
-            Err(problem) => {
-                println!("FAIL  {problem}");
-                Tally { passed: 0, failed: 1 }
-            }
-        };
-        return Ok(tally.close());
+        let lived = generations::live(&workshop, "generations", seed, count)?;
+        return Ok(judged(lived.map(|figures| print!("{figures}"))).close());
     }
     if let Some(count) = args.fs_ops {
         return disk_runs(places, install, args, "fs-ops", count, disk_ops::operate);
@@ -153,6 +141,17 @@ fn fs_images(places: &Places, count: u32, seed: Option<u64>) -> Result<Exit> {
     let variables = [("FS_IMAGES", count.to_string()), ("FS_SEED", seed.to_string())];
     let which = ["--package", "fs", "--test", "ext2_images", "--", "--ignored", "--nocapture"];
     Ok(cargo_test_with(places, &which, &variables)?.close())
+}
+
+/// The count of a test that stands alone; says what is wrong.
+fn judged(outcome: std::result::Result<(), String>) -> Tally {
+    match outcome {
+        Ok(()) => Tally { passed: 1, failed: 0 },
+        Err(problem) => {
+            println!("FAIL  {problem}");
+            Tally { passed: 0, failed: 1 }
+        }
+    }
 }
 
 /// Threads in random interleavings: the locks are another build's.

@@ -218,7 +218,7 @@ impl PageCache {
     /// outlive a kexec, all if there is no memory for the list.
     pub fn handed_pages(&self, of: &HandedFile, hashes: &mut usize, out: &mut Vec<HandedPage>) -> u64 {
         let mut state = self.state.lock();
-        let State { pages, files, inherited, sums } = &mut *state;
+        let State { pages, files, inherited, sums, .. } = &mut *state;
         out.clear();
         let most = of.id.map_or(0, |id| pages.file_len(id) + self.cleancache.file_len(id))
             + of.heir.map_or(0, |heir| inherited.count(heir));
@@ -245,13 +245,41 @@ impl PageCache {
             pages.clean_of(id).for_each(|page| add(page, false));
             self.cleancache.each_page(id, |page| add(page, true));
         }
+        // They come the youngest first, and mostly were read in order.
+        out.reverse();
         if let Some(heir) = of.heir {
             let here = |page: &HandedPage| self.memory.peek(page.frame, |_| ()).is_some();
             out.extend(inherited.pages_of(heir).filter(here).take(most));
         }
-        out.sort_unstable_by_key(|page| (page.index, page.cold));
+        put_in_order(out);
         out.dedup_by_key(|page| page.index);
         left_out
+    }
+}
+
+/// The most turns that are tried before everything is sorted.
+const MOST_TURNS: usize = 64;
+
+/// Sort pages that consist of some runs in order, as they do that were read in order, or moved: where a whole run has its place between two
+/// pages of what is in order before it, turning it in there is much cheaper than to sort.
+fn put_in_order(pages: &mut [HandedPage]) {
+    // The one in the page cache counts, should there be another.
+    let key = |page: &HandedPage| u64::from(page.index) << 1 | u64::from(page.cold);
+    let run = |pages: &[HandedPage]| pages.windows(2).take_while(|pair| key(&pair[0]) <= key(&pair[1])).count() + 1;
+    let mut sorted = run(pages);
+    for _ in 0..MOST_TURNS {
+        let Some((first, last)) = pages.get(sorted).map(|first| (key(first), sorted + run(&pages[sorted..]))) else {
+            return;
+        };
+        let place = pages[..sorted].partition_point(|page| key(page) <= first);
+        if place < sorted && key(&pages[place]) < key(&pages[last - 1]) {
+            break;
+        }
+        pages[place..last].rotate_left(sorted - place);
+        sorted = last;
+    }
+    if sorted < pages.len() {
+        pages.sort_unstable_by_key(key);
     }
 }
 
@@ -279,5 +307,33 @@ impl Inherited {
 
     fn count(&self, heir: Heir) -> usize {
         self.estates.get(heir.estate).map_or(0, |estate| estate.count(heir.file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pages_come_in_order_whatever_order_they_were_in(
+            runs in proptest::collection::vec((0..400u32, 0..12u32, any::<bool>(), 1..3u32), 0..80),
+        ) {
+            let run = |&(from, count, cold, step): &(u32, u32, bool, u32)| {
+                (0..count).map(move |at| HandedPage {
+                    index: from + at * step,
+                    sum: 0,
+                    frame: Pfn::new(at.into()),
+                    cold,
+                })
+            };
+            let mut pages: Vec<HandedPage> = runs.iter().flat_map(run).collect();
+            let keys = |pages: &[HandedPage]| pages.iter().map(|page| (page.index, page.cold)).collect::<Vec<_>>();
+            let mut expected = keys(&pages);
+            expected.sort_unstable();
+            put_in_order(&mut pages);
+            prop_assert_eq!(keys(&pages), expected);
+        }
     }
 }

@@ -73,6 +73,8 @@ pub struct Summary {
     pub blob_frames: u64,
     /// Bytes of metadata, the checksums and links not counted.
     pub bytes: u64,
+    /// Those of them that are about caches.
+    pub cache_bytes: u64,
 }
 
 /// A handover that was proved and found readable to the end.
@@ -134,7 +136,7 @@ impl Handover {
                 Item::Entry { .. } | Item::Target(_) | Item::Cache(_) | Item::CachedFile(_) => {}
             }
         }
-        summary.cached_rejected = items.cache.rejected;
+        (summary.cached_rejected, summary.cache_bytes) = (items.cache.rejected, items.cache_bytes);
         let reserved = items.into_used();
         let (generation, build) = (root.generation.get(), root.build);
         Ok(Self { generation, version, build, length, caches, blob, kept, reserved, cached, summary })
