@@ -13,8 +13,8 @@ const NAMES: u64 = 40;
 const DEEPEST: usize = 4;
 /// The longest file.
 const LONGEST: u64 = 3 << 20;
-/// Steps of growth, then so many of shrinking: the disk is nearly full in between.
-const TIDE: u64 = 160;
+/// Refusals until the disk counts as full; from then on it is emptied, until half of what it had is left.
+const REFUSALS: u32 = 8;
 
 /// What an operation does to the model.
 #[derive(Clone, Debug)]
@@ -65,6 +65,10 @@ pub struct Generator {
     random: Random,
     serial: u64,
     files: u32,
+    /// Refused since it began to grow.
+    refused: u32,
+    /// While it shrinks: how many bytes it may still have at the end of that.
+    ebb: Option<u64>,
     /// Everything in whole records, so that a record is of one time; and no copies, whose bytes say another file.
     whole: bool,
 }
@@ -72,7 +76,7 @@ pub struct Generator {
 impl Generator {
     /// What is made follows from `seed` and the model.
     pub fn new(seed: u64, whole: bool) -> Generator {
-        Generator { random: Random::new(seed), serial: 0, files: 0, whole }
+        Generator { random: Random::new(seed), serial: 0, files: 0, refused: 0, ebb: None, whole }
     }
 
     /// A number below `end`.
@@ -80,11 +84,22 @@ impl Generator {
         self.random.below(end)
     }
 
+    /// There was no space for an operation.
+    pub fn refused(&mut self, model: &Model) {
+        self.refused += 1;
+        if self.refused == REFUSALS {
+            self.ebb = Some(model.len() / 2);
+        }
+    }
+
     /// One that fits the model.
     pub fn next(&mut self, model: &Model) -> Operation {
+        if self.ebb.is_some_and(|least| model.len() <= least) {
+            (self.ebb, self.refused) = (None, 0);
+        }
+        let growing = self.ebb.is_none();
         loop {
             self.serial += 1;
-            let growing = self.serial / TIDE % 2 == 0;
             let made = match self.random.below(100) {
                 0..22 => self.new_file(model, growing),
                 22..34 => self.overwrite(model, growing),
@@ -149,8 +164,8 @@ impl Generator {
 
     fn length(&mut self, growing: bool) -> u64 {
         let most = match self.random.below(12) {
-            0 if growing => 400_000,
-            0..4 => 40_000,
+            0..3 if growing => 250_000,
+            0..5 => 40_000,
             _ => 6_000,
         };
         self.amount(most) + RECORD

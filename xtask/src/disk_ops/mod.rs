@@ -34,8 +34,8 @@ const DONATION: Donation = Donation { kind: Kind::CarveOut, size: Size::mib(4) }
 const PATIENCE: Duration = Duration::from_secs(180);
 /// The disk of a short run, and of one of more operations than that: smaller than what is written to it, so that it is full now
 /// and then.
-const SMALL: (u32, u64) = (2_000, 6 << 20);
-const LARGE: u64 = 28 << 20;
+const SMALL: (u32, u64) = (1_000, 3 << 20);
+const LARGE: u64 = 20 << 20;
 /// Bytes in a line, below the shell's 4096.
 const LINE: usize = 3_600;
 /// Operations that may not fit before a line goes out.
@@ -193,6 +193,7 @@ impl Bench {
                 }
                 Some(error) if error.contains("no space left") => {
                     self.refused += 1;
+                    self.generator.refused(&self.model);
                     spoilt.extend(operation.effect.spoilt(&self.model));
                 }
                 Some(error) => return Err(Wrong::Found(format!("{}: {error}", operation.command))),

@@ -49,6 +49,11 @@ impl Model {
         }
     }
 
+    /// Bytes in all files.
+    pub fn len(&self) -> u64 {
+        self.files.values().map(|file| file.bytes.len() as u64).sum()
+    }
+
     /// `fill` of a file that is there or not.
     pub fn fill(&mut self, path: &str, file: u32, offset: u64, len: u64, tag: &str) {
         self.names.insert(path.to_owned(), Node::File(file));
