@@ -233,7 +233,7 @@ pub struct Test {
     /// Take a guest through so many kexecs instead, with a tree that changes in between
     #[arg(long, value_name = "N", conflicts_with_all = ["soak", "faults", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub generations: Option<u32>,
-    /// Only give the handover format handovers of a fuzzer's making, for so many seconds; needs a nightly compiler
+    /// Only give the handover format and ext2 what a fuzzer makes up, for so many seconds; needs a nightly compiler
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["generations", "soak", "faults", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub fuzz: Option<u32>,
     /// Do so many random operations on the guest's disk and on a model, and compare, instead
