@@ -102,12 +102,13 @@ fn act(vfs: &Vfs, world: &mut World, numbers: &mut Numbers, disk: &WriteDisk) {
             content.bytes.resize(size, 0);
         }
         12..14 => {
-            let Some(file) = known else { return };
+            if known.is_none() {
+                return;
+            }
             // Its other names are what they were.
             world.touch(&one, now);
             vfs.unlink(one.as_bytes()).unwrap();
             world.files.remove(&one);
-            let _ = file;
         }
         14..16 => {
             world.touch(&one, now);
@@ -134,13 +135,11 @@ fn act(vfs: &Vfs, world: &mut World, numbers: &mut Numbers, disk: &WriteDisk) {
                 vfs.rmdir(dir.as_bytes()).unwrap();
             }
         }
-        18 => {
-            if known.is_some() {
-                vfs.fsync(one.as_bytes()).unwrap();
-                world.note_synced(&one, disk.now());
-            }
+        18 if known.is_some() => {
+            vfs.fsync(one.as_bytes()).unwrap();
+            world.note_synced(&one, disk.now());
         }
-        _ if numbers.below(4) == 0 => {
+        19 if numbers.below(4) == 0 => {
             vfs.sync().unwrap();
             let names: Vec<_> = world.files.keys().cloned().collect();
             names.iter().for_each(|name| world.note_synced(name, disk.now()));
