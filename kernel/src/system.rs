@@ -14,6 +14,7 @@ use fs::Error;
 use fs::block::BlockDevice;
 use fs::error::Result;
 use fs::ext2::Ext2;
+use fs::ext4::Ext4;
 use fs::filesystem::Time;
 use fs::tmpfs::{Census, Environment, Options, Tmpfs};
 use fs::vfs::Vfs;
@@ -28,6 +29,7 @@ use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::memory::heap;
 use crate::time;
+use crate::write_behind::WriteBehind;
 
 /// Where the disk is mounted.
 pub const DISK: &[u8] = b"/disk";
@@ -62,6 +64,7 @@ pub struct System {
     tmpfs: Lock<Vec<(Vec<u8>, Arc<Tmpfs>)>>,
     /// Who lends memory to cleancache.
     pub donors: Arc<Donors>,
+    behind: WriteBehind,
 }
 
 impl System {
@@ -105,6 +108,7 @@ impl System {
             generation,
             tmpfs: Lock::new(Rank::Mounts, Vec::new()),
             donors,
+            behind: WriteBehind::default(),
             machine,
         };
         for (point, tmpfs) in restored {
@@ -171,12 +175,27 @@ impl System {
     /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
     pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
         let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
-        self.vfs.mount(point, Ext2::mount(disk.clone(), self.cache.clone())?)
+        match Ext2::mount_for_writing(disk.clone(), self.cache.clone(), wall_clock) {
+            // Perhaps one that ext4 has.
+            Err(Error::Feature { .. }) => self.vfs.mount(point, Ext4::mount(disk.clone(), self.cache.clone())?),
+            mounted => self.vfs.mount(point, mounted?),
+        }
     }
 
     /// The host wants donated frames back: up to `wanted`.
     pub fn take_back(&self, wanted: u64) -> Taken {
         self.donors.carve_out().map_or(Taken::default(), |carve_out| carve_out.take_back(wanted))
+    }
+
+    /// Writes some of what has been dirty for long, or is too much, and commits what has waited for long; whether there is more of
+    /// it to do at once. A safe point: no lock may be held.
+    pub fn write_behind(&self) -> bool {
+        self.behind.go_on(&self.cache, &self.vfs)
+    }
+
+    /// Whether anything waits to be written behind.
+    pub fn has_changes(&self) -> bool {
+        self.cache.stats().dirty > 0 || self.vfs.is_changed()
     }
 
     /// Serves the donors if one of them has called. A safe point: no lock may be held.

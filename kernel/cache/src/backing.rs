@@ -61,6 +61,11 @@ pub trait Backing: Send + Sync {
         None
     }
 
-    /// Write `pages`, which are pages `first..` of inode `ino`.
+    /// Write `pages`, which are pages `first..` of inode `ino`: neighbours, that go out together. What of them lies past the end
+    /// of the file need not be written. Room on the disk was found when they were changed, and memory may be short, so this
+    /// should not allocate. After an error any of the pages may have been written; they are written again some time.
+    ///
+    /// It may read through the page cache, but not write, truncate, forget, invalidate or sync there: all of these wait until the
+    /// pages have arrived.
     fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError>;
 }

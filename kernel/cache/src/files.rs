@@ -1,6 +1,7 @@
 //! Which files the cache knows: names, epochs, and which filesystem fills them.
 
 use crate::backing::{Backing, FillError};
+use crate::failures::{Failure, Failures};
 use crate::handing::Heritage;
 use crate::inherited::{Heir, InheritedFile, Stamp};
 use alloc::collections::BTreeMap;
@@ -22,7 +23,7 @@ struct Name {
 }
 
 #[derive(Debug)]
-struct File {
+pub(crate) struct File {
     id: FileId,
     name: Name,
     /// How many have it open.
@@ -34,6 +35,14 @@ struct File {
     stamp: Option<Stamp>,
     /// The inherited file that it continues.
     heir: Option<Heir>,
+    /// Its last failure to be written.
+    pub(crate) failure: Option<Failure>,
+}
+
+impl File {
+    pub(crate) fn ino(&self) -> u64 {
+        self.name.ino
+    }
 }
 
 /// The files, by place and by name, both of which grow by small pieces: this happens under the cache's lock, when nothing can be
@@ -45,6 +54,7 @@ pub(crate) struct Files {
     sweep_at: usize,
     /// The last epoch that was given to a file.
     epoch: u32,
+    pub(crate) failures: Failures,
 }
 
 /// A filesystem that is mounted.
@@ -69,6 +79,7 @@ impl Files {
             filesystems: Vec::new(),
             sweep_at: SWEEP_FLOOR,
             epoch: 0,
+            failures: Failures::default(),
         }
     }
 
@@ -104,7 +115,7 @@ impl Files {
         self.places.grow(slot, |_| None);
         if let Some(place) = self.places.get_mut(slot) {
             self.epoch = self.epoch.wrapping_add(1);
-            *place = Some(File { id, name, pins: 1, epoch: self.epoch, stamp, heir: heir() });
+            *place = Some(File { id, name, pins: 1, epoch: self.epoch, stamp, heir: heir(), failure: None });
         }
         self.by_name.insert(name, id);
         Ok(id)
@@ -209,6 +220,12 @@ impl Files {
         self.get(id).map(|file| file.name.ino)
     }
 
+    /// Whether the file at a place is one of `fs`.
+    pub(crate) fn is_of(&self, slot: u32, fs: FsId) -> bool {
+        let file = self.places.get(slot as usize).and_then(Option::as_ref);
+        file.is_some_and(|file| file.name.fs == fs)
+    }
+
     /// The file at a place.
     pub(crate) fn at(&self, slot: u32) -> Option<FileId> {
         self.places.get(slot as usize)?.as_ref().map(|file| file.id)
@@ -219,7 +236,7 @@ impl Files {
         self.places.get(id.slot() as usize)?.as_ref().filter(|file| file.id == id)
     }
 
-    fn get_mut(&mut self, id: FileId) -> Option<&mut File> {
+    pub(crate) fn get_mut(&mut self, id: FileId) -> Option<&mut File> {
         self.places.get_mut(id.slot() as usize)?.as_mut().filter(|file| file.id == id)
     }
 }

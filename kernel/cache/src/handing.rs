@@ -248,7 +248,7 @@ impl PageCache {
     /// outlive a kexec, all if there is no memory for the list.
     pub fn handed_pages(&self, of: &HandedFile, hashes: &mut usize, out: &mut Vec<HandedPage>) -> u64 {
         let mut state = self.state.lock();
-        let State { pages, files, inherited, sums } = &mut *state;
+        let State { pages, files, inherited, sums, .. } = &mut *state;
         out.clear();
         let most = of.id.map_or(0, |id| pages.file_len(id) + self.cleancache.file_len(id))
             + of.heir.map_or(0, |heir| inherited.count(heir));

@@ -8,6 +8,7 @@
 //! - a page is in the page cache, in cleancache (exclusive, the default) or inherited, and moves between them under the lock;
 //! - every page in the cache is whole: a page being filled is a local variable, and enters only when every byte was filled and
 //!   its file was not changed meanwhile (the file's epoch tells);
+//! - a page that is on its way to the disk is not dropped: whoever would waits until it has arrived;
 //! - no page of a file is here that its file does not know; a file that is forgotten leaves none behind.
 //!
 //! May touch: `frames`, `cleancache`.
@@ -17,15 +18,19 @@
 extern crate alloc;
 
 mod backing;
+mod dirty;
+mod failures;
 mod files;
 mod handing;
 mod inherited;
+mod pace;
 mod pages;
 mod read;
 mod read_ahead;
 mod reclaim;
 mod trace;
 mod write;
+mod write_back;
 
 pub use backing::{Backing, FillError};
 pub use cleancache::{Cleancache, FileId, FsId, StaleId};
@@ -38,12 +43,15 @@ pub use trace::Read;
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::sync::atomic::AtomicU32;
+use core::time::Duration;
 use files::Files;
 use frames::{Lock, Memory, Rank};
 use handing::Sums;
 use inherited::Inherited;
 use pages::Pages;
 use spin::Once;
+use write_back::Air;
 
 /// The cache.
 pub struct PageCache {
@@ -52,6 +60,8 @@ pub struct PageCache {
     /// The most pages that one miss reads from disk.
     window: u32,
     relief: Once<Relief>,
+    /// Pages that became dirty since a writer looked whether they are too many.
+    dirtied: AtomicU32,
     state: Lock<State>,
 }
 
@@ -61,6 +71,9 @@ pub(crate) struct State {
     pub(crate) files: Files,
     pub(crate) inherited: Inherited,
     pub(crate) sums: Sums,
+    pub(crate) air: Air,
+    /// When the last round of age began.
+    pub(crate) round: Duration,
 }
 
 impl State {
@@ -74,15 +87,29 @@ impl State {
 }
 
 impl PageCache {
-    /// An empty cache over `memory`, with `cleancache` behind it. It sets aside 4 bytes a frame for its index and as much for
-    /// remembering evictions.
+    /// An empty cache over `memory`, with `cleancache` behind it. It sets aside 4 bytes a frame for its index, as much for
+    /// remembering evictions, and a 64th of memory, at most 256 KiB, for pages on their way to disks.
     pub fn new(memory: &'static Memory, cleancache: Arc<Cleancache>) -> Arc<Self> {
         let frames = memory.stats().total as usize;
         // 128 KiB at a time, and less where that would be much of memory.
         let window = (frames / 64).clamp(4, 32) as u32;
         let inherited = Inherited::new(memory);
-        let state = State { pages: Pages::new(memory, frames), files: Files::new(), inherited, sums: Sums::default() };
-        Arc::new(Self { memory, cleancache, window, relief: Once::new(), state: Lock::new(Rank::PageCache, state) })
+        let state = State {
+            pages: Pages::new(memory, frames),
+            files: Files::new(),
+            inherited,
+            sums: Sums::default(),
+            air: Air::new(memory),
+            round: Duration::ZERO,
+        };
+        Arc::new(Self {
+            memory,
+            cleancache,
+            window,
+            relief: Once::new(),
+            dirtied: AtomicU32::new(0),
+            state: Lock::new(Rank::PageCache, state),
+        })
     }
 
     /// The cleancache behind this cache.
@@ -104,7 +131,7 @@ impl PageCache {
 
     /// A filesystem is unmounted: every page of it is dropped, here, in cleancache and inherited ones, dirty ones too.
     pub fn remove_fs(&self, fs: FsId) {
-        let mut state = self.state.lock();
+        let mut state = self.landed(|run, files| files.is_of(run.file, fs));
         let State { pages, files, inherited, .. } = &mut *state;
         inherited.remove_fs(fs, &self.cleancache);
         for file in files.remove_fs(fs) {
@@ -154,7 +181,7 @@ impl PageCache {
 
     /// The file was deleted: drop its pages everywhere, and its name with them.
     pub fn forget(&self, file: FileId) {
-        let mut state = self.state.lock();
+        let mut state = self.landed_from(file, 0);
         if !state.files.knows(file) {
             return;
         }
@@ -164,9 +191,9 @@ impl PageCache {
         let _ = self.cleancache.remove_file(file);
     }
 
-    /// Pages `first..=last` of `file` are gone or changed below: drop them, here and in cleancache.
+    /// Pages `first..=last` of `file` are gone or changed below: drop them, here and in cleancache, dirty ones too.
     pub fn invalidate(&self, file: FileId, first: u32, last: u32) {
-        let mut state = self.state.lock();
+        let mut state = self.landed_from(file, first);
         if !state.files.knows(file) {
             return;
         }

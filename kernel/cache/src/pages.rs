@@ -1,11 +1,12 @@
-//! The pages that are here, in four orders, and which of them goes first.
+//! The pages that are here, in a few orders, and which of the clean ones goes first.
 //!
 //! *Inactive* holds pages read once, oldest at the front; *active* those read again. Reading only sets a bit; reclaim, when it
 //! meets a page with the bit, moves it to *active*, and takes back from *active* when that outgrows *inactive* (the two lists of
 //! Linux's mm/vmscan.c, promoted lazily as in CLOCK). A page that comes back soon after its eviction goes to *active* at once
-//! ([ghosts](cleancache::ghost)). Changed pages are in *dirty*, those on their way to disk in *write-back*: reclaim sees
-//! neither.
+//! ([ghosts](cleancache::ghost)). Pages that the disk does not have yet are in other orders, and are the business of
+//! [`dirty`](crate::dirty): reclaim sees none of them.
 
+use crate::dirty::FAILED;
 use crate::read_ahead::ReadAhead;
 use crate::trace::Trace;
 use cleancache::ghost::Ghosts;
@@ -14,17 +15,18 @@ use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory, Pfn};
 
 pub(crate) const INACTIVE: u16 = 0;
 pub(crate) const ACTIVE: u16 = 1;
-pub(crate) const DIRTY: u16 = 2;
-pub(crate) const WRITE_BACK: u16 = 3;
+/// Orders from here on are those of [`dirty`](crate::dirty).
+pub(crate) const FIRST_DIRTY: u16 = 2;
+pub(crate) const ORDERS: u16 = 6;
 
 /// Not read since it came here: the first reader is the one that it was fetched for.
 const FRESH: u16 = 1;
 /// Read again since it came here, or since reclaim looked last.
-const REFERENCED: u16 = 2;
+pub(crate) const REFERENCED: u16 = 2;
 /// Was active at some time.
 const WORKINGSET: u16 = 4;
-/// Changed while it is on its way to disk: it has to go there again, and only when it has arrived.
-const CHANGED: u16 = 8;
+/// Bits of [`dirty`](crate::dirty).
+pub(crate) const DIRTY_BITS: [u16; 3] = [8, 16, 32];
 /// From this bit on: what the page has with it from cleancache.
 const KEEPSAKE_SHIFT: u32 = 8;
 
@@ -37,6 +39,8 @@ pub struct Stats {
     pub active: u64,
     /// Pages that the disk does not have yet, those being written included.
     pub dirty: u64,
+    /// Those of them that could not be written when it was last tried.
+    pub failed: u64,
     /// Pages that a reader found here.
     pub hits: u64,
     /// Times that a reader did not find its page here.
@@ -53,6 +57,8 @@ pub struct Stats {
     pub evictions: u64,
     /// Pages written to disk.
     pub written: u64,
+    /// Runs of neighbours that they were written in.
+    pub runs: u64,
 }
 
 impl Stats {
@@ -70,7 +76,7 @@ pub(crate) struct Victim {
 }
 
 pub(crate) struct Pages {
-    map: FrameMap,
+    pub(crate) map: FrameMap,
     ghosts: Ghosts,
     /// Evictions and activations so far: the clock of refault distances.
     clock: u32,
@@ -83,7 +89,7 @@ pub(crate) struct Pages {
 impl Pages {
     pub(crate) fn new(memory: &'static Memory, frames: usize) -> Self {
         Self {
-            map: FrameMap::new(memory, frames, 4),
+            map: FrameMap::new(memory, frames, ORDERS),
             ghosts: Ghosts::new(frames / 2),
             clock: 0,
             trace: None,
@@ -96,7 +102,8 @@ impl Pages {
         Stats {
             inactive: self.map.order_len(INACTIVE) as u64,
             active: self.map.order_len(ACTIVE) as u64,
-            dirty: (self.map.order_len(DIRTY) + self.map.order_len(WRITE_BACK)) as u64,
+            dirty: self.dirty_len() as u64,
+            failed: self.map.order_len(FAILED) as u64,
             ..self.counters
         }
     }
@@ -179,59 +186,9 @@ impl Pages {
         self.map.insert(key, frame, order, bits | u16::from(keepsake.0) << KEEPSAKE_SHIFT).is_ok()
     }
 
-    /// A new page comes in that the disk does not have.
-    pub(crate) fn insert_dirty(&mut self, key: Key, frame: Frame) -> bool {
-        self.map.insert(key, frame, DIRTY, REFERENCED).is_ok()
-    }
-
-    /// Change bytes of a page that is here, which makes it dirty.
-    pub(crate) fn modify(&mut self, key: Key, within: usize, data: &[u8]) -> bool {
-        let Some(mut page) = self.map.get_mut(key) else { return false };
-        page.bytes_mut()[within..within + data.len()].copy_from_slice(data);
-        self.is_marked_changed(key) || self.map.move_to_back(key, DIRTY)
-    }
-
-    /// Whether a page is on its way to disk. It stays there then, or a second writer could overtake the first; that it was changed
-    /// is noted.
-    fn is_marked_changed(&self, key: Key) -> bool {
-        let page = self.map.get(key).filter(|page| page.order() == WRITE_BACK);
-        page.map(|page| page.set_private(page.private() | CHANGED)).is_some()
-    }
-
-    /// Set the bytes of a page from `within` on to zero, if it is here. It stays as clean or dirty as it was.
-    pub(crate) fn zero_tail(&mut self, key: Key, within: usize) {
-        if let Some(mut page) = self.map.get_mut(key) {
-            page.bytes_mut()[within..].fill(0);
-            self.is_marked_changed(key);
-        }
-    }
-
     /// Drop pages `first..=last` of `file`.
     pub(crate) fn drop_range(&mut self, file: FileId, first: u32, last: u32) {
         self.map.remove_range(file.slot(), first, last, drop);
-    }
-
-    /// The page that has been dirty longest is about to be written: a copy of it into `copy`.
-    pub(crate) fn begin_write_back(&mut self, of: Option<FileId>, copy: &mut Frame) -> Option<Key> {
-        let dirty = |page: &FrameRef<'_>| page.order() == DIRTY;
-        let page = match of {
-            Some(file) => self.map.of_file(file.slot()).find(dirty)?,
-            None => self.map.front(DIRTY)?,
-        };
-        copy.copy_from(page.bytes());
-        let key = page.key();
-        self.map.move_to_back(key, WRITE_BACK);
-        Some(key)
-    }
-
-    /// It was written, or not. A page that was changed meanwhile is dirty again and stays so.
-    pub(crate) fn end_write_back(&mut self, key: Key, written: bool) {
-        if let Some(page) = self.map.get(key).filter(|page| page.order() == WRITE_BACK) {
-            let clean = written && page.private() & CHANGED == 0;
-            page.set_private(page.private() & !CHANGED);
-            self.map.move_to_back(key, if clean { INACTIVE } else { DIRTY });
-        }
-        self.counters.written += u64::from(written);
     }
 
     /// The next page to go, of those that `accept` takes. Each page looked at costs one of `budget`, which bounds the search.

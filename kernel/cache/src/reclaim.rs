@@ -1,8 +1,11 @@
 //! Reclaim: making frames free by evicting clean pages into cleancache; and allocation, which waits for it.
 
+use crate::backing::FillError;
+use crate::dirty::Next;
 use crate::files::Files;
 use crate::inherited::{Class, Inherited};
 use crate::pages::Victim;
+use crate::write_back::Flown;
 use crate::{PageCache, State};
 use alloc::boxed::Box;
 use cleancache::Offer;
@@ -11,6 +14,8 @@ use frames::{Frame, FrameRef, FrameRun, Zone, Zones};
 
 /// Evictions in one hold of the lock.
 const BATCH: usize = 32;
+/// Runs of dirty pages that are written at once to have clean ones.
+const RUNS: usize = 16;
 
 /// Makes frames free that were lent: see [`PageCache::on_shortage`].
 pub type Relief = Box<dyn Fn(usize) -> usize + Send + Sync>;
@@ -117,17 +122,18 @@ impl PageCache {
         let mut freed = 0;
         // Twice around: once to find what was read again, once to evict it after all.
         let mut budget = self.state.lock().pages.len() * 2 + BATCH;
-        let mut wrote_back = false;
+        let mut runs = RUNS;
         while freed < want {
             let batch = BATCH.min(want - freed);
             let evicted = self.evict_some(&mut self.state.lock(), zones, batch, &mut budget, Wait::ForLocks);
             freed += evicted;
             if evicted == 0 {
-                // Dirty pages are what is left, if anything is.
-                if wrote_back || self.write_back(None, BATCH) == Ok(0) {
-                    break;
+                // Dirty pages are what is left, if anything is. What the disk does not take is not tried again here.
+                match self.fly(self.state.lock(), Next::Any) {
+                    Flown::Landed(Err(FillError::NoMemory)) | Flown::Nothing | Flown::Busy => break,
+                    Flown::Landed(_) if runs == 0 => break,
+                    Flown::Landed(_) => runs -= 1,
                 }
-                wrote_back = true;
                 budget = budget.max(BATCH * 2);
             }
         }

@@ -7,8 +7,10 @@ use cache::{DropWhat, FileId, FillError, ReadAhead};
 use cleancache::{Config, Kind};
 use frames::{FRAME_SIZE, Zones};
 use machine::{Machine, machine, machine_with, pattern, shared_machine};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
 
 const PAGE: u64 = FRAME_SIZE as u64;
 /// Pages of the files here.
@@ -105,6 +107,7 @@ fn property_04_a_dirty_page_is_not_stored() {
         machine.cache.drop_caches(DropWhat::Pages);
         assert_eq!((machine.cache.stats().dirty, machine.pool().stores), (3, 0), "the disk cannot take them");
         machine.disk.bad().clear();
+        assert!(machine.cache.sync(None).is_err(), "told once, though now they are there");
         machine.cache.sync(None).expect("a good disk");
         machine.cache.drop_caches(DropWhat::Pages);
         assert_eq!((machine.cache.stats().dirty, machine.pool().cached), (0, 3));
@@ -174,10 +177,12 @@ fn property_06_a_page_that_is_changed_on_its_way_out_is_never_served_old() {
             cache.write(file, size, 2 * PAGE + 5, &[11; 10]).expect("memory");
             cache.drop_caches(DropWhat::Pages);
         });
+        machine.cache.write_back_some(Duration::from_secs(15));
         machine.cache.reclaim(1000);
         machine.cache.drop_caches(DropWhat::Pages);
         expected[5..15].fill(11);
         assert!(found() == expected);
+        assert_eq!(machine.cache.sync(None), Err(FillError::Device { sector: 2 }), "told once");
         machine.cache.sync(None).expect("a good disk");
         machine.cache.drop_caches(DropWhat::Pages);
         assert!(found() == expected);
@@ -193,12 +198,16 @@ fn property_06_an_older_state_of_a_page_is_never_written_over_a_newer_one() {
         machine.cache.write(file, 0, 0, &[1; FRAME_SIZE]).expect("memory");
         // While it is on its way to the disk it is changed, and somebody else writes back what is dirty.
         let cache = machine.cache.clone();
+        let (say, other) = mpsc::channel();
         machine.disk.during_write(move || {
             cache.write(file, PAGE, 0, &[2; FRAME_SIZE]).expect("memory");
-            cache.sync(None).expect("a good disk");
+            let somebody = cache.clone();
+            say.send(thread::spawn(move || somebody.sync(None))).expect("a listener");
+            thread::sleep(Duration::from_millis(1));
             cache.drop_caches(DropWhat::Pages);
         });
         machine.cache.sync(None).expect("a good disk");
+        assert_eq!(other.recv().expect("a thread").join().expect("no panic"), Ok(()));
         assert!(machine.read_all(file, 1).iter().all(|&byte| byte == 2));
         machine.cache.sync(None).expect("a good disk");
         assert_eq!(machine.cache.stats().dirty, 0);

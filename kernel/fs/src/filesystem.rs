@@ -138,6 +138,11 @@ pub trait OpenFile: Send + Sync {
     fn write(&self, _pos: u64, _data: &[u8]) -> Result<usize> {
         Err(Error::ReadOnly)
     }
+    /// Bring content and attributes to the disk; returns when the disk has said that it has them. What was written earlier and
+    /// failed behind the writer's back is told here, once. There is nothing to do where content lies in memory, or never changes.
+    fn fsync(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// What a filesystem answers that has no extended attributes.
@@ -226,9 +231,22 @@ pub trait FileSystem: Send + Sync {
     }
     /// Space used and free.
     fn stat_fs(&self) -> Result<StatFs>;
-    /// Bring everything to the disk.
+    /// Bring everything to the disk; returns when the disk has said that it has it.
     fn sync(&self) -> Result<()> {
         Ok(())
+    }
+    /// Bring one file or directory to the disk, and with it whatever has to be there for that to be found after a crash.
+    fn fsync(&self, _ino: Ino) -> Result<()> {
+        self.sync()
+    }
+    /// Whether there is anything that [`FileSystem::sync`] would bring to the disk. This is asked often.
+    fn is_changed(&self) -> bool {
+        false
+    }
+    /// Bring everything to the disk because it has waited for long, not because somebody asked: as [`FileSystem::sync`], but what
+    /// was to be told to the next who asks still is.
+    fn commit(&self) -> Result<()> {
+        self.sync()
     }
     /// Leave: write what is dirty, forget every page in caches. The filesystem answers [`Error::Unmounted`] from then on.
     fn unmount(&self) -> Result<()>;

@@ -12,6 +12,7 @@ mod complete;
 pub mod content;
 pub mod failure;
 pub mod files;
+mod fill;
 pub mod kexec;
 mod list;
 pub mod machine;

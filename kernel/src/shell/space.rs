@@ -31,7 +31,12 @@ pub const COMMANDS: &[Command] = &[
         run: mount,
     },
     Command { name: "umount", usage: "POINT...", help: "take a filesystem out of the tree", run: umount },
-    Command { name: "sync", usage: "", help: "write everything that has changed to the disks", run: sync },
+    Command {
+        name: "sync",
+        usage: "[PATH...]",
+        help: "write everything that has changed to the disks, or just these files and directories",
+        run: sync,
+    },
     Command {
         name: "drop_caches",
         usage: "[1|3]",
@@ -157,8 +162,14 @@ fn umount(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
 }
 
 fn sync(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
-    Args::parse(words, "")?.exactly([])?;
-    session.system.vfs.sync().map_err(|error| Failure::other("filesystems", error))
+    let args = Args::parse(words, "")?;
+    if args.operands.is_empty() {
+        return session.system.vfs.sync().map_err(|error| Failure::other("filesystems", error));
+    }
+    session.each(&args.operands, |session, path| {
+        let absolute = session.absolute(path);
+        session.system.vfs.fsync(&absolute).at(path)
+    })
 }
 
 fn drop_caches(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {

@@ -83,6 +83,12 @@ impl FrameMut<'_> {
         self.memory.pfn_of(self.slot)
     }
 
+    /// The order that it is in.
+    #[inline]
+    pub fn order(&self) -> u16 {
+        self.memory.meta()[self.slot as usize].keeper.load(Relaxed) - 1
+    }
+
     /// Its bytes.
     pub fn bytes(&self) -> &Page {
         // SAFETY: the map owns the frame and is borrowed uniquely for as long as this value lives.

@@ -38,6 +38,11 @@ impl File {
         self.open.write(pos, data)
     }
 
+    /// Bring content and attributes to the disk.
+    pub fn fsync(&self) -> Result<()> {
+        self.open.fsync()
+    }
+
     /// The inode's number.
     pub fn ino(&self) -> Ino {
         self.node.ino

@@ -20,6 +20,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 use mounts::{Mount, MountTable, Node};
 use root::RootDirectory;
 use walk::{Found, Missing, Place, Walk};
@@ -49,6 +50,9 @@ pub enum IfExists {
     /// Answer [`Error::Exists`] (`O_EXCL`); a symbolic link counts as well.
     Refuse,
 }
+
+/// How long changes may wait until a filesystem commits them.
+pub const COMMIT_AGE: Duration = Duration::from_secs(5);
 
 /// The name space.
 pub struct Vfs {
@@ -97,6 +101,38 @@ impl Vfs {
     /// Bring everything to the disks. Every filesystem is tried; the first error is returned.
     pub fn sync(&self) -> Result<()> {
         self.mounts.all().iter().map(|(_, mount)| mount.fs.sync()).fold(Ok(()), Result::and)
+    }
+
+    /// As [`Vfs::sync`], but what is to be told to the next who syncs still is.
+    pub fn commit(&self) -> Result<()> {
+        self.mounts.all().iter().map(|(_, mount)| mount.fs.commit()).fold(Ok(()), Result::and)
+    }
+
+    /// Bring what `path` leads to to the disk, a directory's names for a directory.
+    pub fn fsync(&self, path: &[u8]) -> Result<()> {
+        let Found { node, kind, .. } = self.find(path, AtEnd::Follow)?;
+        // An open file knows which errors it was told already.
+        if kind == FileType::Regular { File::open(node)?.fsync() } else { node.fs().fsync(node.ino) }
+    }
+
+    /// Bring to the disks what has been changed for [`COMMIT_AGE`] or longer. To be called now and then, with the time since some
+    /// moment. Whether there was anything; every filesystem is tried, the first error is returned, and the next attempt made when
+    /// that time has passed again.
+    pub fn commit_aged(&self, now: Duration) -> Result<bool> {
+        let (mut outcome, mut place) = (Ok(false), 0);
+        while let Some((at, mount)) = self.mounts.next(place) {
+            if mount.is_due(now, COMMIT_AGE) {
+                outcome = outcome.and(mount.fs.commit().map(|()| true));
+            }
+            place = at + 1;
+        }
+        outcome
+    }
+
+    /// Whether a filesystem has changes that [`Vfs::commit_aged`] will bring to a disk some time.
+    pub fn is_changed(&self) -> bool {
+        let mounted = core::iter::successors(self.mounts.next(0), |(place, _)| self.mounts.next(place + 1));
+        mounted.into_iter().any(|(_, mount)| mount.fs.is_changed())
     }
 
     /// Space used and free on the filesystem of `path`.

@@ -9,18 +9,44 @@ use crate::filesystem::{FileSystem, FileType, Ino};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::time::Duration;
 use frames::{Lock, Rank};
 
 /// A filesystem in the name space.
 pub(super) struct Mount {
     pub(super) fs: Arc<dyn FileSystem>,
     pub(super) root: Ino,
+    /// When it was first seen to be changed, in microseconds; [`UNCHANGED`] when it was not.
+    changed: AtomicU64,
 }
+
+/// No time.
+const UNCHANGED: u64 = u64::MAX;
 
 impl Mount {
     pub(super) fn new(fs: Arc<dyn FileSystem>) -> Arc<Self> {
         let root = fs.root();
-        Arc::new(Self { fs, root })
+        Arc::new(Self { fs, root, changed: AtomicU64::new(UNCHANGED) })
+    }
+
+    /// Whether it has been changed for `age` or longer, as far as was seen. After `true` the time begins anew.
+    pub(super) fn is_due(&self, now: Duration, age: Duration) -> bool {
+        if !self.fs.is_changed() {
+            self.changed.store(UNCHANGED, Relaxed);
+            return false;
+        }
+        let now = now.as_micros() as u64;
+        let since = self.changed.load(Relaxed);
+        if since == UNCHANGED {
+            self.changed.store(now, Relaxed);
+            return false;
+        }
+        let due = u128::from(now.saturating_sub(since)) >= age.as_micros();
+        if due {
+            self.changed.store(now, Relaxed);
+        }
+        due
     }
 }
 
@@ -84,6 +110,14 @@ impl MountTable {
             _ => None,
         });
         used.collect()
+    }
+
+    /// The filesystem at the first of the places from `from` on that has one, with its place.
+    pub(super) fn next(&self, from: usize) -> Option<(usize, Arc<Mount>)> {
+        self.points.lock().iter().enumerate().skip(from).find_map(|(place, point)| match point {
+            Point::Used(mount) => Some((place, Arc::clone(mount))),
+            _ => None,
+        })
     }
 
     /// Put `mount` at `place`.
