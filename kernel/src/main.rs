@@ -23,6 +23,7 @@ mod random;
 mod shell;
 mod system;
 mod time;
+mod write_behind;
 
 use alloc::sync::Arc;
 use bootloader_api::config::{BootloaderConfig, Mapping};

@@ -28,6 +28,7 @@ use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::memory::heap;
 use crate::time;
+use crate::write_behind::WriteBehind;
 
 /// Where the disk is mounted.
 pub const DISK: &[u8] = b"/disk";
@@ -62,6 +63,7 @@ pub struct System {
     tmpfs: Lock<Vec<(Vec<u8>, Arc<Tmpfs>)>>,
     /// Who lends memory to cleancache.
     pub donors: Arc<Donors>,
+    behind: WriteBehind,
 }
 
 impl System {
@@ -105,6 +107,7 @@ impl System {
             generation,
             tmpfs: Lock::new(Rank::Mounts, Vec::new()),
             donors,
+            behind: WriteBehind::default(),
             machine,
         };
         for (point, tmpfs) in restored {
@@ -172,6 +175,17 @@ impl System {
     /// The host wants donated frames back: up to `wanted`.
     pub fn take_back(&self, wanted: u64) -> Taken {
         self.donors.carve_out().map_or(Taken::default(), |carve_out| carve_out.take_back(wanted))
+    }
+
+    /// Writes some of what has been dirty for long, or is too much, and commits what has waited for long; whether there is more of
+    /// it to do at once. A safe point: no lock may be held.
+    pub fn write_behind(&self) -> bool {
+        self.behind.go_on(&self.cache, &self.vfs)
+    }
+
+    /// Whether anything waits to be written behind.
+    pub fn has_changes(&self) -> bool {
+        self.cache.stats().dirty > 0 || self.vfs.is_changed()
     }
 
     /// Serves the donors if one of them has called. A safe point: no lock may be held.

@@ -22,6 +22,8 @@ use shuttle::thread::{self, JoinHandle};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use worlds::{FILES, PAGES, World, turn};
 
 /// Schedules that each test tries at random; as many again with few, well-chosen switches (probabilistic concurrency testing).
@@ -214,6 +216,49 @@ fn property_06_two_that_write_back_do_not_overtake_each_other() {
         threads(&world, &[(write, 3), (write_back, 2), (write_back, 2)]);
         world.close();
     });
+}
+
+#[test]
+fn what_is_on_its_way_to_the_disk_is_waited_for_by_all_who_have_to() {
+    fn write(world: &World) {
+        let ino = thread_rng().gen_range(0..FILES);
+        let first = thread_rng().gen_range(0..PAGES - 1);
+        (first..=first + 1).for_each(|index| world.write(ino, index));
+    }
+    fn sync(world: &World) {
+        world.sync(thread_rng().gen_range(0..FILES));
+    }
+    fn write_back(world: &World) {
+        match thread_rng().gen_range(0..4) {
+            0 => drop(world.cache.reclaim(12)),
+            1 => drop(world.cache.drop_caches(DropWhat::Pages)),
+            2 => world.cache.write_out(None).expect("a good disk"),
+            // All that is dirty is old.
+            _ => {
+                world.cache.write_back_some(Duration::from_secs(later()));
+                world.cache.write_back_some(Duration::from_secs(later()));
+            }
+        }
+    }
+    fn drop_some(world: &World) {
+        let ino = thread_rng().gen_range(0..FILES);
+        match thread_rng().gen_range(0..4) {
+            0 => world.delete(ino),
+            1 => world.remount(),
+            _ => world.cut(ino, thread_rng().gen_range(0..PAGES)),
+        }
+    }
+    interleave(|| {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.5), ..Config::default() });
+        threads(&world, &[(write, 3), (sync, 2), (write_back, 3), (drop_some, 2), (read, 2)]);
+        world.close();
+    });
+}
+
+/// A time that is more than a round of age after the last.
+fn later() -> u64 {
+    static NOW: AtomicU64 = AtomicU64::new(0);
+    NOW.fetch_add(20, Ordering::Relaxed) + 20
 }
 
 #[test]

@@ -1,14 +1,17 @@
-//! Reclaim asks for no memory: from the choice of a page to its place in cleancache nothing allocates. Counted by an allocator that
-//! counts.
+//! Reclaim asks for no memory: from the choice of a page to its place in cleancache nothing allocates, nor on the way of a dirty page
+//! to the disk, nor where a page that is here is written to. Counted by an allocator that counts.
 
 mod machine;
 
 use allocation_counter::measure;
-use cache::DropWhat;
+use cache::{Backing, DropWhat, FillError};
 use cleancache::policy::BUILT_IN;
 use cleancache::{Config, Kind};
-use frames::Zones;
-use machine::{Machine, machine_with, shared_machine};
+use frames::{FRAME_SIZE, Frame, Page, Zones};
+use machine::{Machine, machine, machine_with, shared_machine};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 #[test]
 fn reclaim_does_not_allocate() {
@@ -38,4 +41,57 @@ fn reclaim_does_not_allocate() {
             evict(name, shared_machine(220, 40, config()).0);
         }
     }
+}
+
+/// A disk that counts what it is given, and takes the first page of a file only when that is alone.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+impl Backing for Counting {
+    fn fill(&self, _ino: u64, _first: u32, pages: &mut [Frame]) -> Result<(), FillError> {
+        pages.iter_mut().for_each(Frame::zero);
+        Ok(())
+    }
+
+    fn write(&self, _ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {
+        if first == 0 && pages.len() > 1 {
+            return Err(FillError::Device { sector: 0 });
+        }
+        self.0.fetch_add(pages.len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+#[test]
+fn writing_and_write_back_do_not_allocate() {
+    const PAGES: u32 = 200;
+    let (machine, _) = machine(1200, 40, Config::default());
+    let disk = Arc::new(Counting::default());
+    let fs = machine.cache.add_fs("counting", disk.clone());
+    let file = machine.cache.open(fs, 1, 0).expect("mounted");
+    let write = |pages: u32| {
+        for index in 0..pages {
+            let pos = u64::from(index) * FRAME_SIZE as u64;
+            assert_eq!(machine.cache.write(file, 0, pos, &[1; FRAME_SIZE]), Ok(FRAME_SIZE));
+        }
+    };
+    for round in 0..3u64 {
+        let seen = measure(|| {
+            // New pages, then the same again, which are dirty already, and then clean ones.
+            write(PAGES);
+            write(PAGES);
+            assert_eq!(machine.cache.write_out(Some(file)), Ok(()), "each of a run that fails is tried alone");
+            write(PAGES / 2);
+            machine.cache.sync(None).expect("a good disk");
+            write(PAGES / 2);
+            machine.cache.write_back_some(Duration::from_secs(40 * round + 20));
+            machine.cache.write_back_some(Duration::from_secs(40 * round + 40));
+            write(PAGES / 2);
+            // Past all that is clean, so that some is written.
+            assert!(machine.cache.reclaim(PAGES as usize) >= PAGES as usize);
+        });
+        assert_eq!(seen.count_total, 0, "{} bytes", seen.bytes_total);
+    }
+    assert!(disk.0.load(Ordering::Relaxed) > 3 * 2 * PAGES as usize);
+    assert_eq!(machine.cache.stats().failed, 0);
 }

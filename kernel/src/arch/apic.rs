@@ -1,5 +1,5 @@
 //! Interrupt controllers: the local APIC and the I/O APICs, for the serial port's interrupt and those of devices that want to be
-//! served; the 8259s are silenced.
+//! served, and for one alarm; the 8259s are silenced.
 //!
 //! The APICs lie at their standard addresses on q35 and on microvm. They are reached through the physical window; the
 //! hypervisor traps these pages whatever the mapping's cache attributes say.
@@ -10,7 +10,7 @@ use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
 
 use super::paging;
-use super::trap::{VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS};
+use super::trap::{VECTOR_ALARM, VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS};
 
 /// Intel SDM vol. 3, 11.4.1.
 const LOCAL_APIC: u64 = 0xfee0_0000;
@@ -18,9 +18,17 @@ const LOCAL_ID: u64 = 0x20;
 const LOCAL_TASK_PRIORITY: u64 = 0x80;
 const LOCAL_END_OF_INTERRUPT: u64 = 0xb0;
 const LOCAL_SPURIOUS: u64 = 0xf0;
+const LOCAL_TIMER: u64 = 0x320;
 const LOCAL_LINT0: u64 = 0x350;
+const LOCAL_TIMER_COUNT: u64 = 0x380;
+const LOCAL_TIMER_DIVIDE: u64 = 0x3e0;
 const SOFTWARE_ENABLE: u32 = 1 << 8;
 const MASKED: u32 = 1 << 16;
+
+/// The timer counts every 128th tick of its clock. QEMU's and KVM's have a thousand million a second, so this is a second; where it is
+/// not, whoever set the alarm looks at a clock anyway.
+const DIVIDE_BY_128: u32 = 0b1010;
+const A_SECOND: u32 = 1_000_000_000 / 128;
 
 /// Intel 82093AA datasheet, 3.1: a selector and a window. A microvm has a second one, whose inputs are lines 24 and up.
 const IO_APICS: [u64; 2] = [0xfec0_0000, 0xfec1_0000];
@@ -102,16 +110,25 @@ fn lead_here(line: u32, low: u32) {
     write_entry(line, 0, low);
 }
 
+/// Sets the alarm, which rings once, in about a second.
+pub fn set_alarm() {
+    write(LOCAL_APIC + LOCAL_TIMER_DIVIDE, DIVIDE_BY_128);
+    write(LOCAL_APIC + LOCAL_TIMER, u32::from(VECTOR_ALARM));
+    write(LOCAL_APIC + LOCAL_TIMER_COUNT, A_SECOND);
+}
+
 /// Tells the local APIC that the interrupt in service has been handled.
 pub fn end_of_interrupt() {
     write(LOCAL_APIC + LOCAL_END_OF_INTERRUPT, 0);
 }
 
-/// Masks every line that was routed and switches the local APIC off, as the next kernel expects to find it.
+/// Masks every line that was routed, stops the timer and switches the local APIC off, as the next kernel expects to find it.
 pub fn quiesce() {
     for line in routed().chain([SERIAL_LINE]) {
         write_entry(line, 0, MASKED);
     }
+    write(LOCAL_APIC + LOCAL_TIMER_COUNT, 0);
+    write(LOCAL_APIC + LOCAL_TIMER, MASKED);
     write(LOCAL_APIC + LOCAL_SPURIOUS, u32::from(VECTOR_SPURIOUS));
 }
 

@@ -17,6 +17,8 @@ use crate::{console, panic};
 pub const VECTOR_SERIAL: u8 = 0x20;
 /// Vector that all devices share which want to be served when it suits.
 pub const VECTOR_DEVICES: u8 = 0x21;
+/// Vector of the local APIC's timer.
+pub const VECTOR_ALARM: u8 = 0x22;
 /// Vector of the local APIC's spurious interrupt, which must not be acknowledged.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -166,6 +168,10 @@ extern "C" fn dispatch(frame: &TrapFrame) {
         Ok(VECTOR_DEVICES) => {
             attention::ring();
             apic::on_devices();
+        }
+        Ok(VECTOR_ALARM) => {
+            attention::alarm();
+            apic::end_of_interrupt();
         }
         Ok(VECTOR_SPURIOUS) => {}
         _ => panic::on_exception(frame, &Cause::of(frame)),

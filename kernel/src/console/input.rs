@@ -73,9 +73,11 @@ pub enum Woken {
     Byte(u8),
     /// A device wants to be served; nothing was typed yet.
     Bell,
+    /// The alarm that was set has gone off.
+    Alarm,
 }
 
-/// Waits for the next byte, with the processor halted, or for a device that wants to be served.
+/// Waits for the next byte, with the processor halted, for a device that wants to be served, or for the alarm.
 pub fn wait() -> Woken {
     loop {
         // With interrupts off nothing can arrive between the look and the halt: `sti` takes effect after the `hlt` that
@@ -83,7 +85,8 @@ pub fn wait() -> Woken {
         cpu::disable_interrupts();
         let woken = match try_read() {
             Some(byte) => Some(Woken::Byte(byte)),
-            None => attention::is_rung().then_some(Woken::Bell),
+            None if attention::is_rung() => Some(Woken::Bell),
+            None => attention::take_alarm().then_some(Woken::Alarm),
         };
         match woken {
             Some(woken) => {

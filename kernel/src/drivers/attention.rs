@@ -12,6 +12,7 @@ use crate::time;
 const POLL_MICROS: u64 = 20_000;
 
 static RUNG: AtomicBool = AtomicBool::new(false);
+static ALARM: AtomicBool = AtomicBool::new(false);
 static POLLED: AtomicBool = AtomicBool::new(false);
 static LAST_LOOK: AtomicU64 = AtomicU64::new(0);
 
@@ -23,6 +24,16 @@ pub fn ring() {
 /// Whether the bell was rung and nobody has answered yet.
 pub fn is_rung() -> bool {
     RUNG.load(Ordering::Acquire)
+}
+
+/// The alarm has gone off.
+pub fn alarm() {
+    ALARM.store(true, Ordering::Release);
+}
+
+/// Whether the alarm has gone off since this was asked last.
+pub fn take_alarm() -> bool {
+    ALARM.swap(false, Ordering::AcqRel)
 }
 
 /// Some device cannot ring.

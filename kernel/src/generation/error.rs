@@ -33,8 +33,10 @@ impl fmt::Display for Step {
 /// Why there was no kexec. Nothing has changed then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KexecError {
-    /// The file cannot be opened, read, or brought to disk.
+    /// The file cannot be opened or read.
     File(fs::Error),
+    /// What has changed cannot be brought to the disks, and would be lost.
+    Changes(fs::Error),
     /// The file is none that can be started here.
     Load(LoadError<fs::Error>),
     /// What has to be made before the jump cannot be made.
@@ -49,6 +51,7 @@ impl fmt::Display for KexecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(error) => error.fmt(f),
+            Self::Changes(error) => write!(f, "changes cannot be written to the disk: {error}"),
             Self::Load(error) => error.fmt(f),
             Self::Prepare(error) => error.fmt(f),
             Self::Handover(error) => error.fmt(f),

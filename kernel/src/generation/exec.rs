@@ -43,7 +43,7 @@ fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) ->
     let (machine, generation) = (&system.machine, &system.generation);
     let parcel = &machine.parcel;
     let exec_tsc = tsc::now();
-    system.vfs.sync().map_err(KexecError::File)?;
+    system.vfs.commit().and(system.cache.write_out(None).map_err(Into::into)).map_err(KexecError::Changes)?;
     ahead::the_rest(system);
     let handed_over = match hand_over(system, loaded, exec_tsc, true) {
         // Cached pages can be done without.

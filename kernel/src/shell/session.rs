@@ -80,8 +80,8 @@ impl<'s> Session<'s> {
         if failed { Err(Failure::Said) } else { Ok(()) }
     }
 
-    /// Whether to go on: asked now and then by whoever may run for long. Donors that call are served here, so no lock may be
-    /// held.
+    /// Whether to go on: asked now and then by whoever may run for long. Donors that call are served here, and changes written
+    /// behind, so no lock may be held.
     ///
     /// # Errors
     /// [`Failure::Interrupted`] after Control-C, [`Failure::Output`] when the output goes nowhere.
@@ -90,6 +90,7 @@ impl<'s> Session<'s> {
             return Err(Failure::Interrupted);
         }
         self.system.serve_donors();
+        self.system.write_behind();
         if self.out.is_broken() { Err(Failure::Output) } else { Ok(()) }
     }
 }

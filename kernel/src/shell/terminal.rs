@@ -6,6 +6,7 @@ use prompt::editor::{Action, Editor, MAX_LINE};
 use prompt::keys::Decoder;
 
 use super::{Session, complete};
+use crate::arch::apic;
 use crate::console::input::Woken;
 use crate::console::{self, Mode, input};
 
@@ -94,21 +95,25 @@ impl Terminal {
     }
 }
 
-/// The next byte. Meanwhile the work ahead of a kexec goes on, and donors that call are served: nothing is held here, and nobody
-/// waits for anything else.
+/// The next byte. Meanwhile the work ahead of a kexec goes on, changes are written behind, and donors that call are served: nothing is
+/// held here, and nobody waits for anything else.
 fn next_byte(session: &Session<'_>) -> u8 {
     let system = session.system;
     loop {
         if let Some(byte) = input::try_read() {
             return byte;
         }
-        if system.generation.work_ahead(system) {
+        if system.generation.work_ahead(system) | system.write_behind() {
             system.serve_donors();
             continue;
+        }
+        if system.has_changes() {
+            apic::set_alarm();
         }
         match input::wait() {
             Woken::Byte(byte) => return byte,
             Woken::Bell => system.serve_donors(),
+            Woken::Alarm => {}
         }
     }
 }

@@ -7,7 +7,7 @@ use cleancache::{Config, Kind, PoolConfig, PoolId, PoolStats};
 use frames::arena::Arena;
 use frames::{FRAME_SIZE, Frame, Memory, Page, Pfn, Zones};
 use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What happens while the disk is at work: no lock of the cache is held then, so it may be anything.
@@ -20,6 +20,12 @@ type Place = (u64, u32);
 pub struct Disk {
     written: Mutex<HashMap<Place, Box<Page>>>,
     bad: Mutex<BTreeSet<Place>>,
+    /// A page of a write that fails, counted from its beginning, and those before it arrive. Once.
+    stops: Mutex<Option<usize>>,
+    dead: AtomicBool,
+    /// First page and length of each write.
+    runs: Mutex<Vec<(u64, u32, usize)>>,
+    failures: AtomicU64,
     pages_read: AtomicU64,
     /// How often somebody else wrote to it.
     pub written_elsewhere: AtomicU64,
@@ -57,6 +63,26 @@ impl Disk {
     /// Pages that can be neither read nor written.
     pub fn bad(&self) -> MutexGuard<'_, BTreeSet<Place>> {
         lock(&self.bad)
+    }
+
+    /// The next write that is longer has no memory after `pages` pages, which arrive.
+    pub fn stop_next(&self, pages: usize) {
+        *lock(&self.stops) = Some(pages);
+    }
+
+    /// Nothing is written any more.
+    pub fn die(&self) {
+        self.dead.store(true, Ordering::Relaxed);
+    }
+
+    /// The writes so far: inode, first page and length.
+    pub fn runs(&self) -> Vec<(u64, u32, usize)> {
+        lock(&self.runs).clone()
+    }
+
+    /// Writes that failed.
+    pub fn failures(&self) -> u64 {
+        self.failures.load(Ordering::Relaxed)
     }
 
     pub fn pages_read(&self) -> u64 {
@@ -110,7 +136,22 @@ impl Backing for Disk {
     }
 
     fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {
-        for (index, page) in (first..).zip(pages) {
+        lock(&self.runs).push((ino, first, pages.len()));
+        let outcome = self.put_all(ino, first, pages);
+        self.failures.fetch_add(outcome.is_err().into(), Ordering::Relaxed);
+        outcome
+    }
+}
+
+impl Disk {
+    fn put_all(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {
+        if self.dead.load(Ordering::Relaxed) {
+            return Err(FillError::DeadDevice);
+        }
+        for (done, (index, page)) in (first..).zip(pages).enumerate() {
+            if lock(&self.stops).take_if(|stop| *stop == done).is_some() {
+                return Err(FillError::NoMemory);
+            }
             if self.bad().contains(&(ino, index)) {
                 return Err(FillError::Device { sector: u64::from(index) });
             }

@@ -9,7 +9,7 @@ use frames::arena::Arena;
 use frames::{FRAME_SIZE, Frame, Memory, Page, PfnRange, Zones};
 use shuttle::sync::Mutex;
 use shuttle::sync::atomic::{AtomicBool, Ordering};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Files, by inode number.
@@ -65,6 +65,12 @@ struct Past {
     pages: BTreeMap<Place, Vec<Held>>,
     /// What the disk has: the same, but for what is still to be written back.
     disk: BTreeMap<(u64, u32), Content>,
+    /// Pages whose place on the disk may be another file's by now.
+    freed: BTreeSet<(u64, u32)>,
+    /// Pages that are being cut off: the cache has dropped them, the disk has not heard of it.
+    cutting: BTreeSet<(u64, u32)>,
+    /// Pages that are being written.
+    under_way: BTreeSet<(u64, u32)>,
 }
 
 impl Past {
@@ -159,14 +165,18 @@ impl Backing for Disk {
     }
 
     fn write(&self, ino: u64, first: u32, pages: &[&Page]) -> Result<(), FillError> {
+        let run = || (first..).take(pages.len()).map(|index| (ino, index));
+        assert!(run().all(|place| self.past().under_way.insert(place)), "two writes of a page at once");
         for (index, page) in (first..).zip(pages) {
             turn();
             let mut past = self.past();
+            assert!(!past.freed.contains(&(ino, index)), "a write to what was freed");
             let held = &past.pages[&(ino, past.generation(ino), index)];
             let content = held.iter().map(|held| held.content).find(|content| content.is(&page[..]));
             past.disk.insert((ino, index), content.expect("something that the file has held"));
         }
         turn();
+        run().for_each(|place| assert!(self.past().under_way.remove(&place)));
         Ok(())
     }
 }
@@ -295,6 +305,7 @@ impl World {
         let _changing = self.changes.lock().expect("no panic");
         let Some(file) = self.file(ino) else { return };
         let content = self.disk.past().renew(ino, index, None);
+        self.disk.past().freed.remove(&(ino, index));
         let mut page = [0; FRAME_SIZE];
         content.write_to(&mut page);
         let (size, pos) = (u64::from(PAGES) * FRAME_SIZE as u64, u64::from(index) * FRAME_SIZE as u64);
@@ -326,6 +337,50 @@ impl World {
         self.disk.past().settle(ino);
     }
 
+    /// As a filesystem that gives away what it cut off: the cache is told first, then the disk is another's.
+    pub fn cut(&self, ino: u64, index: u32) {
+        let _changing = self.changes.lock().expect("no panic");
+        let Some(file) = self.file(ino) else { return };
+        let size = u64::from(index) * FRAME_SIZE as u64;
+        self.disk.past().cutting = (index..PAGES).map(|behind| (ino, behind)).collect();
+        self.cache.truncate(file, size);
+        for behind in index..PAGES {
+            let mut past = self.disk.past();
+            past.freed.insert((ino, behind));
+            past.change(ino, behind, Some(0));
+            drop(past);
+            turn();
+        }
+        self.disk.past().cutting.clear();
+        // Readers here do not know that the file has become shorter.
+        self.cache.truncate(file, size);
+        self.disk.past().settle(ino);
+    }
+
+    /// Sync a file, after which the disk has what was there before or something newer.
+    pub fn sync(&self, ino: u64) {
+        let changing = self.changes.lock().expect("no panic");
+        let Some(Open { file, generation }) = self.names.lock().expect("no panic").open.get(&ino).copied() else {
+            return;
+        };
+        let before: Vec<usize> = {
+            let past = self.disk.past();
+            (0..PAGES).map(|index| past.pages[&(ino, generation, index)].len()).collect()
+        };
+        drop(changing);
+        assert_eq!(self.cache.sync(Some(file)), Ok(()));
+        // Of a file that goes, or has gone, the cache drops what it has not written.
+        if self.file(ino) != Some(file) {
+            return;
+        }
+        let past = self.disk.past();
+        for (index, before) in (0..PAGES).zip(before).filter(|&(index, _)| !past.cutting.contains(&(ino, index))) {
+            let (held, now) = (&past.pages[&(ino, generation, index)], past.disk[&(ino, index)]);
+            let at = held.iter().rposition(|held| held.content == now).expect("something that the file has held");
+            assert!(at + 1 >= before, "page {index} is {at} on the disk, and {before} were written before the sync");
+        }
+    }
+
     /// The file is deleted, and another one gets its inode number.
     pub fn delete(&self, ino: u64) {
         let _changing = self.changes.lock().expect("no panic");
@@ -336,6 +391,7 @@ impl World {
         let mut past = self.disk.past();
         let generation = open.generation + 1;
         past.generation.insert(ino, generation);
+        past.freed.extend((0..PAGES).map(|index| (ino, index)));
         (0..PAGES).for_each(|index| past.change(ino, index, None));
         drop(past);
         names = self.names.lock().expect("no panic");

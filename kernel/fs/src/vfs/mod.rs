@@ -103,6 +103,11 @@ impl Vfs {
         self.mounts.all().iter().map(|(_, mount)| mount.fs.sync()).fold(Ok(()), Result::and)
     }
 
+    /// As [`Vfs::sync`], but what is to be told to the next who syncs still is.
+    pub fn commit(&self) -> Result<()> {
+        self.mounts.all().iter().map(|(_, mount)| mount.fs.commit()).fold(Ok(()), Result::and)
+    }
+
     /// Bring what `path` leads to to the disk, a directory's names for a directory.
     pub fn fsync(&self, path: &[u8]) -> Result<()> {
         let Found { node, kind, .. } = self.find(path, AtEnd::Follow)?;
@@ -111,12 +116,13 @@ impl Vfs {
     }
 
     /// Bring to the disks what has been changed for [`COMMIT_AGE`] or longer. To be called now and then, with the time since some
-    /// moment. Every filesystem is tried; the first error is returned, and the next attempt made when that time has passed again.
-    pub fn commit_aged(&self, now: Duration) -> Result<()> {
-        let (mut outcome, mut place) = (Ok(()), 0);
+    /// moment. Whether there was anything; every filesystem is tried, the first error is returned, and the next attempt made when
+    /// that time has passed again.
+    pub fn commit_aged(&self, now: Duration) -> Result<bool> {
+        let (mut outcome, mut place) = (Ok(false), 0);
         while let Some((at, mount)) = self.mounts.next(place) {
             if mount.is_due(now, COMMIT_AGE) {
-                outcome = outcome.and(mount.fs.commit());
+                outcome = outcome.and(mount.fs.commit().map(|()| true));
             }
             place = at + 1;
         }
