@@ -140,8 +140,9 @@ impl Show<'_> {
         }
         let before = self.disk_reads()?;
         self.work(COMMANDS[0])?;
-        let loaded = self.seconds();
+        let begun = self.seconds();
         print!("{}", self.run("kexec load /disk/boot/other")?);
+        let loaded = (begun, self.seconds());
         self.work(COMMANDS[1])?;
         let read_before = self.disk_reads()?.saturating_sub(before);
         let bytes_before = self.bytes();

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 use plotters::prelude::*;
 
-use crate::chart::{BLUE, Drawn, GREEN, INK, Panel, RED, chart, drawn, key, text};
+use crate::chart::{BLUE, Drawn, GREEN, GREY, Panel, RED, chart, drawn, key, text};
 
 /// The picture, and the lower ends of its title and of the upper panel.
 const SIZE: (u32, u32) = (1000, 700);
@@ -44,8 +44,8 @@ impl Stretch {
 /// The kexec. Seconds since the first command.
 #[derive(Clone, Copy, Debug)]
 pub struct Gap {
-    /// The other kernel was loaded.
-    pub loaded: f64,
+    /// From when to when the other kernel was loaded, and checksums were taken.
+    pub loaded: (f64, f64),
     /// The command was given, and the next prompt came.
     pub start: f64,
     pub end: f64,
@@ -67,7 +67,8 @@ fn picture(path: &Path, stretches: &[Stretch], gap: &Gap) -> Drawn<()> {
     let from = stretches.first().map_or(0.0, |first| first.start);
     let to = stretches.last().map_or(1.0, |last| last.end);
     panel(&whole, "Read and compared, MiB a second", from..to, stretches, gap)?;
-    key(&whole, &[("files in /tmp", GREEN), ("files on disk", BLUE), ("kexec", RED)])?;
+    let colours = [("files in /tmp", GREEN), ("files on disk", BLUE), ("load, work ahead", GREY), ("kexec", RED)];
+    key(&whole, &colours)?;
     let title = format!("The gap: downtime {:.1} ms", gap.downtime_us as f64 / 1e3);
     panel(&close, &title, gap.start - AROUND..gap.end + AROUND, stretches, gap)?;
     root.present()?;
@@ -89,10 +90,10 @@ fn panel(area: &Panel<'_>, title: &str, seconds: Range<f64>, stretches: &[Stretc
     }))?;
     let band = [(clip(gap.start), 0.0), (clip(gap.end), most)];
     chart.draw_series([Rectangle::new(band, RED.mix(0.35).filled())])?;
-    if seconds.contains(&gap.loaded) {
-        let line = vec![(gap.loaded, 0.0), (gap.loaded, most)];
-        chart.draw_series([PathElement::new(line, INK.stroke_width(1))])?;
-        chart.draw_series([Text::new("loaded", (gap.loaded, most * 0.97), text(12))])?;
+    let (begun, loaded) = gap.loaded;
+    if seconds.contains(&begun) {
+        let band = [(begun, 0.0), (clip(loaded), most)];
+        chart.draw_series([Rectangle::new(band, GREY.mix(0.35).filled())])?;
     }
     Ok(())
 }
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn the_picture_has_its_words_as_text() {
         let path = std::env::temp_dir().join(format!("xtask-crossing-{}.svg", std::process::id()));
-        let gap = Gap { loaded: 1.0, start: 2.0, end: 2.1, downtime_us: 12_345 };
+        let gap = Gap { loaded: (1.0, 1.2), start: 2.0, end: 2.1, downtime_us: 12_345 };
         let stretch = |kind, start| Stretch { kind, start, end: start + 0.05, bytes: 1 << 20 };
         for stretches in [vec![], vec![stretch(Kind::Tmpfs, 0.0), stretch(Kind::Disk, 3.0)]] {
             draw(&path, &stretches, &gap).unwrap();

@@ -66,6 +66,11 @@ impl Places {
         (faults.join("tree"), faults.join("target"))
     }
 
+    /// Where the fuzzer is built, and what it found.
+    pub fn fuzz(&self) -> PathBuf {
+        self.target.join("fuzz")
+    }
+
     /// A file that a verb leaves for a person.
     pub fn result(&self, name: &str) -> Result<PathBuf> {
         let results = self.target.join("holdover");

@@ -17,7 +17,9 @@ use frames::chunks::{Chunks, piece};
 use frames::{FrameRef, Key, Pfn, Zone, Zones};
 
 /// Frames that are looked at in one hold of the lock.
-const BATCH: u64 = 256;
+const BATCH: usize = 256;
+/// Frames that are looked at for each page that may be worked on.
+const LOOKS_A_PAGE: usize = 16;
 
 /// A filesystem whose clean pages can be handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub struct Progress {
     pub hashed: usize,
     /// Pages that were moved out of the scratch area.
     pub moved: usize,
-    /// All frames were looked at.
+    /// All frames were looked at since [`PageCache::prepare_again`].
     pub done: bool,
 }
 
@@ -94,19 +96,46 @@ impl Sums {
         sum
     }
 
-    /// Whether noting something of this frame takes memory.
-    fn must_grow(&self, slot: u64) -> bool {
-        self.noted.len() as u64 <= slot
+    /// Frames that noting something of this frame takes, at most.
+    fn growth(&self, slot: u64) -> u64 {
+        let missing = (slot + 1).saturating_sub(self.noted.len() as u64);
+        missing.div_ceil(piece::<Noted>() as u64)
     }
 }
 
 impl PageCache {
-    /// Move and hash up to `most` pages ahead of a handover. What was prepared before is not prepared again.
+    /// Begin with the first frame again: pages may have come to frames that were looked at.
+    pub fn prepare_again(&self) {
+        self.state.lock().sums.next = 0;
+    }
+
+    /// Move and hash up to `most` pages ahead of a handover, and look at some times as many frames. What was prepared before is not
+    /// prepared again.
     pub fn prepare_handover(&self, most: usize) -> Progress {
         let mut progress = Progress::default();
-        while !progress.done && progress.hashed.max(progress.moved) < most {
+        for _ in 0..most.saturating_mul(LOOKS_A_PAGE).div_ceil(BATCH) {
+            if progress.done || progress.hashed.max(progress.moved) >= most {
+                break;
+            }
             self.prepare_batch(&mut self.state.lock(), most, &mut progress);
         }
+        progress
+    }
+
+    /// The last moment before a handover: up to `most` pages that came to the scratch area since are moved out of it.
+    pub fn prepare_at_last(&self, most: usize) -> Progress {
+        let mut progress = Progress::default();
+        let scratch = self.memory.scratch();
+        for first in (0..scratch.count).step_by(BATCH) {
+            let mut state = self.state.lock();
+            for at in first..scratch.count.min(first + BATCH as u64) {
+                if progress.moved >= most {
+                    return progress;
+                }
+                self.move_out(&mut state, scratch.start.offset(at), &mut progress);
+            }
+        }
+        progress.done = true;
         progress
     }
 
@@ -117,7 +146,6 @@ impl PageCache {
                 return;
             }
             if state.sums.next >= span.count {
-                state.sums.next = 0;
                 progress.done = true;
                 return;
             }
@@ -172,9 +200,11 @@ impl PageCache {
         }
     }
 
-    /// The table of checksums grows a frame at a time, and never from the last ones.
+    /// The table of checksums never grows from the last frames: nothing can be evicted for it here.
     fn may_note(&self, sums: &Sums, slot: u64) -> bool {
-        !sums.must_grow(slot) || self.memory.free_frames(Zones::Ephemeral) > self.memory.watermarks().min
+        let growth = sums.growth(slot);
+        let spare = self.memory.free_frames(Zones::Ephemeral).saturating_sub(self.memory.watermarks().low);
+        growth == 0 || growth < u64::from(spare)
     }
 
     /// The filesystems whose clean pages can be handed over.
@@ -245,13 +275,41 @@ impl PageCache {
             pages.clean_of(id).for_each(|page| add(page, false));
             self.cleancache.each_page(id, |page| add(page, true));
         }
+        // They come the youngest first, and mostly were read in order.
+        out.reverse();
         if let Some(heir) = of.heir {
             let here = |page: &HandedPage| self.memory.peek(page.frame, |_| ()).is_some();
             out.extend(inherited.pages_of(heir).filter(here).take(most));
         }
-        out.sort_unstable_by_key(|page| (page.index, page.cold));
+        put_in_order(out);
         out.dedup_by_key(|page| page.index);
         left_out
+    }
+}
+
+/// The most turns that are tried before everything is sorted.
+const MOST_TURNS: usize = 64;
+
+/// Sort pages that consist of some runs in order, as they do that were read in order, or moved: where a whole run has its place between two
+/// pages of what is in order before it, turning it in there is much cheaper than to sort.
+fn put_in_order(pages: &mut [HandedPage]) {
+    // The one in the page cache counts, should there be another.
+    let key = |page: &HandedPage| u64::from(page.index) << 1 | u64::from(page.cold);
+    let run = |pages: &[HandedPage]| pages.windows(2).take_while(|pair| key(&pair[0]) <= key(&pair[1])).count() + 1;
+    let mut sorted = run(pages);
+    for _ in 0..MOST_TURNS {
+        let Some((first, last)) = pages.get(sorted).map(|first| (key(first), sorted + run(&pages[sorted..]))) else {
+            return;
+        };
+        let place = pages[..sorted].partition_point(|page| key(page) <= first);
+        if place < sorted && key(&pages[place]) < key(&pages[last - 1]) {
+            break;
+        }
+        pages[place..last].rotate_left(sorted - place);
+        sorted = last;
+    }
+    if sorted < pages.len() {
+        pages.sort_unstable_by_key(key);
     }
 }
 
@@ -279,5 +337,33 @@ impl Inherited {
 
     fn count(&self, heir: Heir) -> usize {
         self.estates.get(heir.estate).map_or(0, |estate| estate.count(heir.file))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn pages_come_in_order_whatever_order_they_were_in(
+            runs in proptest::collection::vec((0..400u32, 0..12u32, any::<bool>(), 1..3u32), 0..80),
+        ) {
+            let run = |&(from, count, cold, step): &(u32, u32, bool, u32)| {
+                (0..count).map(move |at| HandedPage {
+                    index: from + at * step,
+                    sum: 0,
+                    frame: Pfn::new(at.into()),
+                    cold,
+                })
+            };
+            let mut pages: Vec<HandedPage> = runs.iter().flat_map(run).collect();
+            let keys = |pages: &[HandedPage]| pages.iter().map(|page| (page.index, page.cold)).collect::<Vec<_>>();
+            let mut expected = keys(&pages);
+            expected.sort_unstable();
+            put_in_order(&mut pages);
+            prop_assert_eq!(keys(&pages), expected);
+        }
     }
 }

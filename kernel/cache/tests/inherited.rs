@@ -274,6 +274,24 @@ fn a_file_of_another_generation_is_another_file() {
 }
 
 #[test]
+fn a_page_that_is_written_over_unread_is_not_inherited_any_more() {
+    let kernel = Kernel::first();
+    (0..10).for_each(|index| kernel.expect(1, index));
+    let kernel = kernel.kexec(Mishap::default());
+    let file = kernel.open(1);
+    let left = || kernel.cache.inherited().left;
+    assert_eq!(kernel.cache.write(file, SIZE, 3 * 4096, &[7; FRAME_SIZE]), Ok(FRAME_SIZE));
+    assert_eq!(left(), 9);
+    kernel.cache.invalidate(file, 5, 6);
+    assert_eq!(left(), 7);
+    kernel.cache.truncate(file, 8 * 4096 + 10);
+    assert_eq!(left(), 5, "the page that is cut is read again");
+    kernel.cache.forget(file);
+    assert_eq!(left(), 0);
+    kernel.check();
+}
+
+#[test]
 fn pools_get_their_frames_as_inherited_pages_go() {
     let kernel = Kernel::first();
     for ino in 1..11 {

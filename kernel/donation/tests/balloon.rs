@@ -5,8 +5,8 @@ mod common;
 use common::{FILE_PAGES, Guest};
 use donors::balloon::{BATCH, Balloon, BalloonDevice, Statistic, Tag};
 use donors::{Donor, Fault};
-use frames::arena::Arena;
-use frames::{Frame, FrameRun, Pfn, Zones};
+use frames::arena::{Arena, BASE};
+use frames::{Frame, FrameRun, Pfn, PfnRange, Zones};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -171,6 +171,29 @@ fn the_pool_goes_first_and_the_guest_gets_its_own_back_first() {
     settle(&balloon);
     assert_eq!((guest.donated("balloon"), arena.memory().free_frames(Zones::Ephemeral)), (1000, free));
     assert_eq!(device.host(|host| (host.has.len(), host.actual)), (0, 0));
+}
+
+#[test]
+fn frames_with_inherited_pages_are_a_part_of_the_share() {
+    let inherited = PfnRange { start: BASE.offset(1000), count: 600 };
+    let arena = Arena::new(4096).kexec(&[inherited]);
+    let guest = Guest::over(arena.memory());
+    guest.inherit(inherited);
+    let device = Device::new(a_good_host());
+    let balloon = Balloon::start(guest.cache.clone(), device.clone(), 1000).unwrap();
+    assert_eq!((guest.donated("balloon"), guest.cache.inherited().left), (400, 600));
+    let free = arena.memory().free_frames(Zones::Ephemeral);
+
+    device.host(|host| host.target = 700);
+    settle(&balloon);
+    assert_eq!(device.host(|host| (host.has.len(), host.actual)), (700, 700));
+    assert_eq!(guest.donated("balloon") + guest.cache.inherited().left, 300);
+    assert_eq!(arena.memory().free_frames(Zones::Ephemeral), free, "nothing of the guest's own was taken");
+
+    device.host(|host| host.target = 0);
+    settle(&balloon);
+    guest.cache.renounce();
+    assert_eq!((guest.donated("balloon"), arena.memory().free_frames(Zones::Ephemeral)), (1000, free));
 }
 
 #[test]

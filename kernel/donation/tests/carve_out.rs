@@ -39,6 +39,28 @@ fn a_range_comes_in_one_piece_whatever_is_in_it() {
 }
 
 #[test]
+fn frames_with_inherited_pages_are_had_like_the_others() {
+    let range = PfnRange { start: BASE.offset(512), count: FRAMES };
+    // Some before the range, most of them in it.
+    let inherited = PfnRange { start: BASE.offset(502), count: 110 };
+    let arena = Arena::new(1024).kexec(&[PfnRange { start: inherited.start, count: FRAMES + 10 }]);
+    let guest = Guest::over(arena.memory());
+    let carve_out = CarveOut::lend(guest.cache.clone(), range, [inherited].into_iter()).unwrap();
+    guest.inherit(inherited);
+    assert_eq!((guest.donated("carveout"), guest.cache.inherited().left), (FRAMES - 100, 110));
+    // From the top: what nobody has a page in, then what is inherited.
+    let taken = carve_out.take_back(FRAMES - 90);
+    assert_eq!((taken.free, taken.used), (FRAMES - 100, 10));
+    let run = carve_out.allocate(50).unwrap();
+    assert_eq!((run.start(), guest.cache.inherited().left), (range.start, 50));
+    carve_out.free(run).unwrap();
+    assert_eq!(guest.donated("carveout") + guest.cache.inherited().cold - 10, 90);
+    drop(carve_out.allocate(90).unwrap());
+    assert_eq!(guest.cache.inherited().left, 10, "those outside the range stay");
+    guest.cache.renounce();
+}
+
+#[test]
 fn frames_that_are_not_out_are_handed_back() {
     with_carve_out(|guest, carve_out| {
         let frame = guest.cache.allocate(frames::Zones::Ephemeral).unwrap();

@@ -55,6 +55,11 @@ impl<T, const N: usize> Chunks<T, N> {
         Some(&mut self.pieces.get_mut(at / N)?[at % N])
     }
 
+    /// The entries from `at` on that lie in one piece with it, to change.
+    pub fn rest_mut(&mut self, at: usize) -> &mut [T] {
+        self.pieces.get_mut(at / N).and_then(|piece| piece.get_mut(at % N..)).unwrap_or_default()
+    }
+
     /// Every entry, in order.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.pieces.iter().flat_map(|piece| piece.iter())
@@ -82,6 +87,10 @@ mod tests {
         assert_eq!(chunks.get(1000), Some(&[1000; 9]));
         assert!(chunks.iter().enumerate().all(|(at, entry)| *entry == [at as u64; 9]));
         assert!(chunks.get(chunks.len()).is_none());
+        let piece = piece::<[u64; 9]>();
+        let rest: Vec<u64> = chunks.rest_mut(piece + piece - 3).iter().map(|entry| entry[0]).collect();
+        assert_eq!(rest, [2, 1, 0].map(|before| (piece + piece - 1 - before) as u64));
+        assert!(chunks.rest_mut(chunks.len()).is_empty());
     }
 
     #[test]

@@ -20,10 +20,16 @@ pub enum Rank {
     TmpfsFile,
     /// The inode cache of an ext2.
     Ext2,
+    /// Size, times and block pointers of one inode of an ext2.
+    Ext2Inode,
+    /// The metadata of an ext2 that is not on disk yet, and its free space.
+    Ext2Metadata,
     /// Pages of files: index, order, states.
     PageCache,
     /// Entries and pools of donated frames.
     Cleancache,
+    /// What a mounted disk is told by.
+    Identity,
     /// The queue of a disk.
     Disk,
     /// Ranges of frames that are set aside; their list grows on the heap.

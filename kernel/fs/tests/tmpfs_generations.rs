@@ -319,6 +319,11 @@ fn a_thousand_generations() {
         for _ in 0..OPERATIONS {
             run.operation();
         }
+        // Checksums of all, of some or of no content cross.
+        let most = run.random.below(200);
+        if most < 150 {
+            run.machine().tmpfs.take_sums(most);
+        }
         run.no_frame_is_lost();
         let stats = run.machine().arena.memory().stats();
         partly += u64::from(stats.owned() > 0 && stats.set_aside > 0);

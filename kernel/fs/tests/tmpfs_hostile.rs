@@ -110,23 +110,34 @@ fn owner(said: &Said, frame: Pfn) -> Option<u64> {
     files.into_iter().find(|(_, file)| file.pages.values().any(|page| page[..] == wanted[..])).map(|(&ino, _)| ino)
 }
 
+/// The file that has the frame is quarantined, if the frame holds data of one; all others are what they were.
+fn damaged(image: &Image, before: &(Said, Seen), frame: Pfn, byte: usize, change: u8) {
+    let mut image = image.clone();
+    image.damage.push((frame, byte, change));
+    let after = restored(&image);
+    let hit = owner(&before.0, frame);
+    assert_eq!(after.1.quarantined.iter().copied().collect::<Vec<_>>(), hit.into_iter().collect::<Vec<_>>());
+    for (ino, file) in before.1.whole.iter().filter(|(ino, _)| Some(**ino) != hit) {
+        assert!(after.1.whole.get(ino) == Some(file), "{frame:?}: inode {ino} is not what it was");
+    }
+}
+
 #[test]
 fn bits_of_the_content() {
-    let image = seed("tree");
-    let before = restored(&image);
     let mut random = Random::new(5);
+    let (tree, two) = (seed("tree"), seed("two"));
+    let before = restored(&tree);
     for frame in (CONTENT..CONTENT + 40).map(|frame| BASE.offset(frame)) {
         for _ in 0..24 {
-            let mut image = image.clone();
-            image.damage.push((frame, random.below(FRAME_SIZE), 1 << random.below(8)));
-            let after = restored(&image);
-            let hit = owner(&before.0, frame);
-            for (ino, file) in &before.1.whole {
-                if Some(*ino) != hit {
-                    assert!(after.1.whole.get(ino) == Some(file), "{frame:?}: inode {ino} is not what it was");
-                }
-            }
+            damaged(&tree, &before, frame, random.below(FRAME_SIZE), 1 << random.below(8));
         }
+    }
+    // Each bit of one page, the last of a file.
+    let before = restored(&two);
+    let frame = BASE.offset(CONTENT + 5);
+    assert!(owner(&before.0, frame).is_some());
+    for bit in 0..FRAME_SIZE * 8 {
+        damaged(&two, &before, frame, bit / 8, 1 << (bit % 8));
     }
 }
 

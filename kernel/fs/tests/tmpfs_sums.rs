@@ -315,6 +315,8 @@ fn checksums_of_nothing_prove_nothing() {
     let mut out = [0; 10];
     assert_eq!(file.read(0, &mut out, &mut ReadAhead::default()), Ok(10), "a hole");
     assert_eq!(file.write(0, b"x"), Ok(1));
+    assert_eq!(file.write(WINDOW + 5, b"x"), Ok(1), "a hole that has a checksum");
+    assert_eq!(tmpfs.claims(), Claims::default());
     assert_eq!(tmpfs.truncate(Ino(2), 150 * PAGE), Ok(()));
     tmpfs.take_sums(u64::MAX);
     drop(file);

@@ -90,6 +90,8 @@ pub struct Items<'a> {
     inodes: u64,
     content: Option<Content>,
     pub(crate) cache: CacheState,
+    /// Bytes of the sections that hold caches.
+    pub(crate) cache_bytes: u64,
     /// Records of kept frames that are still to come.
     kept: u64,
     pub(crate) buffer: Vec<u8>,
@@ -119,6 +121,7 @@ impl<'a> Items<'a> {
             inodes: 0,
             content: None,
             cache: CacheState::default(),
+            cache_bytes: 0,
             kept: 0,
             buffer,
         })
@@ -220,7 +223,10 @@ impl<'a> Items<'a> {
         let is_new = self.version >= VERSION_2;
         match header.kind.get() {
             SECTION_FILESYSTEM => return self.filesystem().map(Some),
-            SECTION_CACHE if is_new && self.caches == Caches::Keep => return self.cache_of().map(Some),
+            SECTION_CACHE if is_new && self.caches == Caches::Keep => {
+                self.cache_bytes += size_of::<SectionHeader>() as u64 + length;
+                return self.cache_of().map(Some);
+            }
             SECTION_KEPT if is_new => {
                 self.kept = length / size_of::<KeptRecord>() as u64;
                 // A section without records is passed over like one that nobody knows.

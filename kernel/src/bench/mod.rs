@@ -58,15 +58,27 @@ impl Count {
 }
 
 /// All of them: these and those of [`writing`], [`cleancache`] and [`ranges`].
-const BENCHES: [Bench; 6] = [
+const BENCHES: [Bench; 8] = [
     Bench {
         name: "cache-hit",
         about: "read 4 KiB of a file on disk that the page cache holds",
         usual: true,
         run: cache_hit,
     },
-    Bench { name: "tmpfs-write", about: "overwrite 4 KiB", usual: true, run: tmpfs_write },
-    Bench { name: "tmpfs-append", about: "append 4 KiB", usual: true, run: tmpfs_append },
+    Bench { name: "tmpfs-write", about: "overwrite 4 KiB", usual: true, run: |session| overwrite(session, TMP_FILE) },
+    Bench { name: "tmpfs-append", about: "append 4 KiB", usual: true, run: |session| append(session, TMP_FILE) },
+    Bench {
+        name: "ext2-write",
+        about: "overwrite 4 KiB of a file on disk that the page cache holds",
+        usual: true,
+        run: |session| overwrite(session, DISK_FILE),
+    },
+    Bench {
+        name: "ext2-append",
+        about: "append 4 KiB to a file on disk, in the page cache",
+        usual: true,
+        run: |session| append(session, DISK_FILE),
+    },
     Bench { name: "tmpfs-read", about: "read 4 KiB", usual: true, run: tmpfs_read },
     Bench { name: "frame", about: "allocate a frame and free it", usual: true, run: frame },
     Bench {
@@ -83,8 +95,9 @@ const BATCH: usize = 256;
 /// Operations before the count begins.
 const WARM_UP: usize = 64;
 
-/// The file that the tmpfs measurements write.
-const SCRATCH_FILE: &[u8] = b"/tmp/.bench";
+/// The files that measurements write.
+const TMP_FILE: &[u8] = b"/tmp/.bench";
+const DISK_FILE: &[u8] = b"/disk/.bench";
 
 /// `bench [-l] [NAME...]`, `bench thrash FILE`, `bench fill FILE SIZE`, `bench scatter FILE SIZE`
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
@@ -158,31 +171,32 @@ fn file_of_a_page(session: &Session<'_>, root: &[u8]) -> Outcome<(Vec<u8>, File)
     Err(Failure::other(root, "there is no file of 4 KiB or more"))
 }
 
-/// Measures something with a fresh file of one page in the tmpfs.
+/// Measures something with a fresh file of one page.
 fn with_scratch_file(
     session: &mut Session<'_>,
+    path: &[u8],
     operation: impl FnOnce(&mut File, &mut [u8], &mut Count) -> Result<(), Error>,
 ) -> Outcome<Count> {
     let mut count = Count::default();
     let mut page = [0x5a; FRAME_SIZE];
-    let mut file = session.create(SCRATCH_FILE, 0o600, true)?;
+    let mut file = session.create(path, 0o600, true)?;
     let outcome = file.write_at(0, &page).and_then(|_| operation(&mut file, &mut page, &mut count));
     drop(file);
-    session.unlink(SCRATCH_FILE)?;
-    outcome.at(SCRATCH_FILE)?;
+    session.unlink(path)?;
+    outcome.at(path)?;
     Ok(count)
 }
 
-fn tmpfs_write(session: &mut Session<'_>) -> Outcome<Count> {
-    with_scratch_file(session, |file, page, count| {
+fn overwrite(session: &mut Session<'_>, path: &[u8]) -> Outcome<Count> {
+    with_scratch_file(session, path, |file, page, count| {
         let mut write = |operations| (0..operations).try_for_each(|_| file.write_at(0, black_box(page)).map(drop));
         write(WARM_UP)?;
         count.add(OPERATIONS, || write(OPERATIONS))
     })
 }
 
-fn tmpfs_append(session: &mut Session<'_>) -> Outcome<Count> {
-    with_scratch_file(session, |file, page, count| {
+fn append(session: &mut Session<'_>, path: &[u8]) -> Outcome<Count> {
+    with_scratch_file(session, path, |file, page, count| {
         (0..OPERATIONS / BATCH).try_for_each(|_| {
             file.truncate(0)?;
             count.add(BATCH, || {
@@ -194,7 +208,7 @@ fn tmpfs_append(session: &mut Session<'_>) -> Outcome<Count> {
 }
 
 fn tmpfs_read(session: &mut Session<'_>) -> Outcome<Count> {
-    with_scratch_file(session, |file, page, count| {
+    with_scratch_file(session, TMP_FILE, |file, page, count| {
         let mut read = |operations| (0..operations).try_for_each(|_| file.read_at(0, black_box(page)).map(drop));
         read(WARM_UP)?;
         count.add(OPERATIONS, || read(OPERATIONS))

@@ -4,6 +4,7 @@ use alloc::string::String;
 use core::fmt;
 
 use bootproto::image::{About, BuildName};
+use fs::tmpfs::Census;
 use log::warn;
 
 use super::ahead::Ahead;
@@ -113,11 +114,12 @@ pub fn abort(system: &System) -> bool {
 /// # Errors
 /// Those of `out`.
 pub fn status(system: &System, out: &mut dyn fmt::Write) -> fmt::Result {
+    // Looking at the filesystems takes locks that come before this one.
+    let Census { summed, windows, .. } = system.preserved();
     match &*system.generation.loaded.lock() {
         Some(loaded) => {
             write!(out, "{loaded}")?;
-            let census = system.preserved();
-            writeln!(out, "checksums: {} of {} windows of files", census.summed, census.windows)
+            writeln!(out, "checksums: {summed} of {windows} windows of files")
         }
         None => writeln!(out, "nothing is loaded; `kexec exec` enters the running image again, build {BUILD}"),
     }

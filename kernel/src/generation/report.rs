@@ -38,10 +38,14 @@ impl Generation {
         }
         match &self.handed_over {
             Some((version, summary)) => {
-                let Summary { inodes, extents, content_frames, bytes, blob_frames, .. } = summary;
+                let Summary { inodes, extents, content_frames, bytes, cache_bytes, blob_frames, .. } = summary;
+                let of_files = bytes - cache_bytes;
                 let content = Human(bytes_of(*content_frames));
                 write!(out, "handed over: inodes {inodes}, extents {extents}, frames {content_frames} ({content}); ")?;
-                writeln!(out, "metadata {bytes} bytes in {blob_frames} frames, version {version}")?;
+                writeln!(
+                    out,
+                    "metadata {of_files} bytes, version {version}; caches' {cache_bytes} bytes; {blob_frames} frames for both"
+                )?;
             }
             None => writeln!(out, "handed over: nothing")?,
         }

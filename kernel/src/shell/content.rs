@@ -13,7 +13,7 @@ use super::commands::Command;
 use super::failure::At;
 use super::files::{Identity, write_all};
 use super::walk::{Step, Walk};
-use super::{Failure, Outcome, Session};
+use super::{Failure, Outcome, Session, xattrs};
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
@@ -39,7 +39,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "cp",
         usage: "[-r] [-p] SOURCE... TARGET",
-        help: "copy files; -r: whole trees; -p: keep owner and times",
+        help: "copy files; -r: whole trees; -p: keep owner, times and attributes",
         run: cp,
     },
 ];
@@ -218,7 +218,7 @@ impl CopyOfTree<'_> {
             }
             Step::Leave => {
                 let stat = session.lstat(&from)?;
-                copy_attributes(session, &to, &stat, self.preserve)
+                copy_attributes(session, &from, &to, &stat, self.preserve)
             }
         }
     }
@@ -251,17 +251,18 @@ pub fn copy_node(session: &mut Session<'_>, from: &[u8], to: &[u8], stat: &Stat,
                 }
                 made => made?,
             }
-            return Ok(());
+            return if preserve { xattrs::copy(session, from, to) } else { Ok(()) };
         }
         FileType::Directory => return Err(Error::IsADirectory).at(from),
         FileType::Special => return Err(Error::Unsupported("device nodes, sockets and pipes")).at(from),
     }
-    copy_attributes(session, to, stat, preserve)
+    copy_attributes(session, from, to, stat, preserve)
 }
 
-/// Gives `to` the permissions of what it is a copy of; with `preserve` its owner and times too.
-fn copy_attributes(session: &Session<'_>, to: &[u8], stat: &Stat, preserve: bool) -> Outcome {
+/// Gives `to` the permissions of `from`, which it is a copy of; with `preserve` its owner, extended attributes and times too.
+fn copy_attributes(session: &Session<'_>, from: &[u8], to: &[u8], stat: &Stat, preserve: bool) -> Outcome {
     let attributes = if preserve {
+        xattrs::copy(session, from, to)?;
         SetAttr {
             mode: Some(stat.mode),
             uid: Some(stat.uid),

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use fs::Error;
 use fs::filesystem::SetXattr;
 use fs::vfs::AtEnd;
 use prompt::options::{Args, UsageError};
@@ -82,4 +83,19 @@ fn getfattr(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         session.out.print(format_args!("\n"));
         Ok(())
     })
+}
+
+/// Gives `to`, or the link that it is, the extended attributes of `from`. A filesystem that has none to give is passed over; one that
+/// can take none is an error, so that none is lost without a word.
+pub fn copy(session: &Session<'_>, from: &[u8], to: &[u8]) -> Outcome {
+    let (vfs, source, target) = (&session.system.vfs, session.absolute(from), session.absolute(to));
+    let names = match vfs.xattr_names(&source, AtEnd::Keep) {
+        Err(Error::Unsupported(_)) => return Ok(()),
+        names => names.at(from)?,
+    };
+    for name in names {
+        let value = vfs.xattr(&source, AtEnd::Keep, &name).at(from)?;
+        vfs.set_xattr(&target, AtEnd::Keep, &name, &value, SetXattr::Either).at(to)?;
+    }
+    Ok(())
 }

@@ -8,9 +8,12 @@ const COMPARED: usize = 20;
 const ENOUGH: usize = 4;
 /// By how many percent the last may cost more than the first.
 const GROWTH: u64 = 10;
-/// What an inode takes at least, and an extent.
+/// What an inode takes at least, an extent, and a page that was cached.
 const INODE: u64 = 80;
 const EXTENT: u64 = 16;
+const CACHED: u64 = 4;
+/// Rows of what depends on how large the tree happens to be end so.
+const BYTES: &str = ", bytes";
 
 /// Where a kexec goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +33,13 @@ pub struct Crossing {
     pub generation: u32,
     /// What did not survive.
     pub casualties: u64,
-    /// Bytes of metadata, and what of.
+    /// Bytes of metadata of files, and what of.
     pub metadata: u64,
     inodes: u64,
     extents: u64,
+    /// Bytes of metadata of caches, and pages in them.
+    cache_metadata: u64,
+    cached: u64,
     /// Thousands of instructions without a file that could be opened.
     pub downtime: u64,
 }
@@ -48,6 +54,8 @@ impl Crossing {
             metadata: within(said, "handed over: ", "metadata ")?,
             inodes: within(said, "handed over: ", "inodes ")?,
             extents: within(said, "handed over: ", "extents ")?,
+            cache_metadata: within(said, "handed over: ", "caches' ")?,
+            cached: after(said, "caches: handed over ")?,
             downtime: after(said, "downtime ")?,
         })
     }
@@ -55,6 +63,11 @@ impl Crossing {
     /// Hundredths of what the tree cannot do without.
     fn weight(&self) -> u64 {
         self.metadata * 100 / (INODE * self.inodes + EXTENT * self.extents).max(1)
+    }
+
+    /// Hundredths of what the caches cannot do without.
+    fn cache_weight(&self) -> u64 {
+        self.cache_metadata * 100 / (CACHED * self.cached).max(1)
     }
 }
 
@@ -128,16 +141,17 @@ impl Figures {
             let of = &of[..of.len() - 1];
             let figures = |figure: fn(&Crossing) -> u64| of.iter().map(|crossing| figure(crossing)).collect::<Vec<_>>();
             rows.push(Row::new(&format!("downtime into {name}, 1,000 instructions"), &figures(|c| c.downtime), ends));
-            rows.push(Row::new("  metadata, percent of the least", &figures(Crossing::weight), ends));
-            rows.push(Row::new("  metadata, bytes", &figures(|c| c.metadata), ends));
+            rows.push(Row::new("  metadata of files, percent of the least", &figures(Crossing::weight), ends));
+            rows.push(Row::new("  metadata of files, bytes", &figures(|c| c.metadata), ends));
+            rows.push(Row::new("  metadata of caches, percent of the least", &figures(Crossing::cache_weight), ends));
+            rows.push(Row::new("  metadata of caches, bytes", &figures(|c| c.cache_metadata), ends));
         }
         rows
     }
 
     /// Whether the last were as good as the first.
     pub fn judge(&self) -> Result<(), String> {
-        // How many bytes there are depends on how large the tree happens to be.
-        match self.rows().iter().find(|row| row.grew() && !row.name.ends_with("bytes")) {
+        match self.rows().iter().find(|row| row.grew() && !row.name.ends_with(BYTES)) {
             None => Ok(()),
             Some(_) => Err(format!("the last generations cost more than the first by over {GROWTH} %:\n{self}")),
         }
@@ -163,7 +177,8 @@ mod tests {
 build 0.1.0
 preserved now: inodes 12, extents 9, frames 100
 previous build 0.1.0
-handed over: inodes 12, extents 9, frames 101; metadata 1500 bytes in 1 frames, version 2
+handed over: inodes 12, extents 9, frames 101 (404K); metadata 1500 bytes, version 2; caches' 300 bytes; 1 frames for both
+caches: handed over 50, taken 3, left 47, failed 0, dropped 0
 casualties: 0
 downtime 17000 us
 ";
@@ -173,6 +188,7 @@ downtime 17000 us
         let crossing = Crossing::parse(Into::File, SAID).unwrap();
         assert_eq!((crossing.generation, crossing.metadata, crossing.downtime), (7, 1500, 17_000));
         assert_eq!((crossing.inodes, crossing.extents, crossing.casualties), (12, 9, 0));
+        assert_eq!((crossing.cache_metadata, crossing.cached, crossing.cache_weight()), (300, 50, 150));
         assert_eq!(within(SAID, "preserved now: ", "frames "), Some(100));
         assert_eq!(Crossing::parse(Into::File, &SAID.replace("downtime", "up")), None);
     }
@@ -193,6 +209,7 @@ downtime 17000 us
         assert_eq!(run(|crossing, at| crossing.downtime += at * 10), Ok(()));
         assert!(run(|crossing, at| crossing.downtime += at * 30).is_err());
         assert!(run(|crossing, at| crossing.metadata += at * 3).is_err());
+        assert!(run(|crossing, at| crossing.cache_metadata += at).is_err());
         // A larger tree may take more.
         assert_eq!(run(|c, at| (c.metadata, c.inodes) = (c.metadata + at * 80, c.inodes + at)), Ok(()));
     }

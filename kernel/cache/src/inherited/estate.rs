@@ -70,6 +70,19 @@ impl<T: Copy, const N: usize> Listed<T, N> {
         }
     }
 
+    fn extend(&mut self, mut values: &[T]) {
+        while let Some(&first) = values.first() {
+            self.chunks.grow(self.len, |_| first);
+            let room = self.chunks.rest_mut(self.len);
+            // A piece that could not be had ends it; what is not there is found nowhere.
+            let count = room.len().min(values.len());
+            let (now, later) = values.split_at(count);
+            room[..count].copy_from_slice(now);
+            self.len += count;
+            values = if count == 0 { &[] } else { later };
+        }
+    }
+
     #[inline]
     fn get(&self, at: usize) -> Option<&T> {
         self.chunks.get(at).filter(|_| at < self.len)
@@ -165,7 +178,7 @@ impl Estate {
         file.runs += 1;
         let count = frames.count as u32;
         self.runs.push(Run { index, count, start: frames.start, first_sum, class, cold });
-        sums.iter().for_each(|&sum| self.sums.push(sum));
+        self.sums.extend(sums);
         self.left[class as usize] += frames.count;
         true
     }

@@ -1,10 +1,10 @@
 //! A page cache over an arena, with a file that is read from nowhere.
 #![allow(dead_code, reason = "each test file uses its part")]
 
-use cache::{Backing, FileId, FillError, PageCache, ReadAhead};
+use cache::{Backing, FileId, FillError, Identity, InheritedFile, InheritedPages, PageCache, ReadAhead, Stamp};
 use cleancache::{Cleancache, Config};
 use frames::arena::Arena;
-use frames::{FRAME_SIZE, Frame, Memory, Page};
+use frames::{FRAME_SIZE, Frame, Memory, Page, PfnRange};
 use std::sync::Arc;
 
 /// Pages of the file.
@@ -61,6 +61,14 @@ impl Guest {
             // All memory may be in use for something else.
             Err(error) => assert_eq!(error, FillError::NoMemory),
         }
+    }
+
+    /// Pages of the kernel before lie in these frames; they were in cleancache.
+    pub fn inherit(&self, frames: PfnRange) {
+        self.cache.inherit("disk", Identity::default());
+        assert!(self.cache.inherit_file(InheritedFile { ino: 1, generation: 0, stamp: Stamp::default() }));
+        let pages = InheritedPages { index: 0, start: frames.start, cold: true };
+        assert!(self.cache.inherit_pages(pages, &vec![0; frames.count as usize]));
     }
 
     /// Frames of a pool.

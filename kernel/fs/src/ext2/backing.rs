@@ -1,12 +1,16 @@
 //! What the page cache asks of a mounted ext2: pages of its files, and, as inode 0, pages of the disk itself, which is how
 //! everything that is not a file's content is read.
 //!
+//! By the time a page comes to be written it has its blocks, so writing finds them and allocates nothing but the requests; and it
+//! asks nothing of the page cache, which may be short of memory just then ([`Direct`]).
+//!
 //! A fill walks the block map once for all its pages, then asks the disk once for all the blocks, neighbours merged. Nothing
 //! here holds a lock across that.
 
 use super::Ext2;
-use super::map::BlockMap;
-use crate::block::{BlockDevice, BlockError, ReadRequest, SECTOR_SIZE};
+use super::layout::POINTERS;
+use super::map::{BlockMap, ReadDisk};
+use crate::block::{BlockDevice, BlockError, ReadRequest, SECTOR_SIZE, WriteRequest};
 use crate::error::Error;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -21,14 +25,20 @@ pub(super) const DISK: u64 = 0;
 /// the page cache.
 pub(super) struct Ext2Backing {
     device: Arc<dyn BlockDevice>,
-    identity: Identity,
+    identity: Lock<Identity>,
     fs: Lock<Weak<Ext2>>,
 }
 
 impl Ext2Backing {
     /// Serves only the disk until there is a filesystem to [`attach`](Self::attach).
     pub(super) fn new(device: Arc<dyn BlockDevice>, identity: Identity) -> Self {
+        let identity = Lock::new(Rank::Identity, identity);
         Self { device, identity, fs: Lock::new(Rank::Ext2, Weak::new()) }
+    }
+
+    /// The superblock was written; this is what the filesystem is told by from now on.
+    pub(super) fn identify(&self, identity: Identity) {
+        *self.identity.lock() = identity;
     }
 
     pub(super) fn attach(&self, fs: &Arc<Ext2>) {
@@ -49,11 +59,82 @@ impl Backing for Ext2Backing {
     }
 
     fn identity(&self) -> Option<Identity> {
-        Some(self.identity)
+        Some(*self.identity.lock())
     }
 
-    fn write(&self, _ino: u64, _first: u32, _pages: &[&[u8; FRAME_SIZE]]) -> Result<(), FillError> {
-        Err(FillError::ReadOnly)
+    fn write(&self, ino: u64, first: u32, pages: &[&[u8; FRAME_SIZE]]) -> Result<(), FillError> {
+        if ino == DISK {
+            return Err(FillError::ReadOnly);
+        }
+        let fs = self.fs.lock().upgrade().ok_or(FillError::Unmounted)?;
+        let inode = fs.inode_to_write(ino).map_err(fill_error)?;
+        let roots = inode.lock().blocks;
+        let requests = requests(&fs, &roots, first, pages)?;
+        if requests.is_empty() {
+            return Ok(());
+        }
+        self.device.write(&requests).map_err(device_error)?;
+        // The disk has what these blocks are to hold, so a reader may have it from there.
+        let per_page = fs.geometry.blocks_per_page() as u64;
+        let (start, end) = (u64::from(first) * per_page, (u64::from(first) + pages.len() as u64) * per_page);
+        let mut state = inode.lock();
+        if state.now.fresh.start >= start && state.now.fresh.end <= end && state.now.growing == 0 {
+            state.now.fresh = 0..0;
+        }
+        Ok(())
+    }
+}
+
+/// What writes these pages of a file, neighbours on the disk together. What has no block is a hole.
+fn requests<'a>(
+    fs: &Ext2,
+    roots: &[u32; POINTERS],
+    first: u32,
+    pages: &[&'a [u8; FRAME_SIZE]],
+) -> Result<Vec<WriteRequest<'a>>, FillError> {
+    let geometry = &fs.geometry;
+    let direct = Direct(fs);
+    let mut map = BlockMap::new(geometry, roots, &direct);
+    let mut requests: Vec<WriteRequest<'_>> = Vec::new();
+    let mut next = None;
+    let blocks = pages.iter().flat_map(|page| page.chunks(geometry.block_size()));
+    for (index, bytes) in (u64::from(first) * geometry.blocks_per_page() as u64..).zip(blocks) {
+        let Some(block) = map.find(index)? else { continue };
+        let segments = match requests.last_mut() {
+            Some(request) if next == Some(block.number()) => &mut request.segments,
+            _ => {
+                requests.try_reserve(1).map_err(|_| FillError::NoMemory)?;
+                let sector = geometry.sector_of(block);
+                &mut requests.push_mut(WriteRequest { sector, segments: Vec::new() }).segments
+            }
+        };
+        segments.try_reserve(1).map_err(|_| FillError::NoMemory)?;
+        segments.push(bytes);
+        next = block.number().checked_add(1);
+    }
+    Ok(requests)
+}
+
+/// Metadata from the buffer, or from the disk past the page cache: for whoever may be making room there.
+pub(super) struct Direct<'a>(pub(super) &'a Ext2);
+
+impl ReadDisk for Direct<'_> {
+    fn read_disk(&self, at: u64, out: &mut [u8]) -> Result<(), FillError> {
+        let Self(fs) = self;
+        if fs.metadata.lock().copy(&fs.geometry, at, out) {
+            return Ok(());
+        }
+        let mut sector = [0; SECTOR_SIZE];
+        let within = (at % SECTOR_SIZE as u64) as usize;
+        let mut segments: Vec<&mut [u8]> = Vec::new();
+        segments.try_reserve_exact(1).map_err(|_| FillError::NoMemory)?;
+        segments.push(&mut sector);
+        let request = ReadRequest { sector: at / SECTOR_SIZE as u64, segments };
+        fs.device.read(&mut [request]).map_err(device_error)?;
+        // What is read this way lies within a sector: inodes, descriptors, windows of pointers.
+        let crosses = FillError::Corrupt { what: "metadata that crosses sectors", value: at };
+        out.copy_from_slice(sector.get(within..within + out.len()).ok_or(crosses)?);
+        Ok(())
     }
 }
 
@@ -85,17 +166,23 @@ fn file_pages<'a>(
     let inode = fs.inode(ino).map_err(fill_error)?;
     let geometry = &fs.geometry;
     let (block_size, per_page) = (geometry.block_size(), geometry.blocks_per_page() as u64);
-    let blocks = inode.stat.size.div_ceil(block_size as u64);
-    let mut map = BlockMap::new(geometry, &inode.blocks, fs);
+    let (size, fresh, roots) = {
+        let state = inode.lock();
+        (state.filled(), state.now.fresh.clone(), state.blocks)
+    };
+    let blocks = size.div_ceil(block_size as u64);
+    let mut map = BlockMap::new(geometry, &roots, fs);
+    // Blocks that were given to the file just now hold what somebody else left there.
+    let mut find = |index: u64| if index >= blocks || fresh.contains(&index) { Ok(None) } else { map.find(index) };
     for (page_index, page) in (u64::from(first)..).zip(pages) {
         let mut rest: &'a mut [u8] = page.bytes_mut();
         let mut index = page_index * per_page;
         // Take runs of neighbours off the front of the page, so that each is one segment.
         while !rest.is_empty() {
-            let start = if index < blocks { map.find(index)? } else { None };
+            let start = find(index)?;
             let mut len = 1;
             while len * block_size < rest.len() {
-                let next = if index + (len as u64) < blocks { map.find(index + len as u64)? } else { None };
+                let next = find(index + len as u64)?;
                 let wanted = start.map(|block| u64::from(block.number()) + len as u64);
                 if next.map(|block| u64::from(block.number())) != wanted {
                     break;
@@ -106,7 +193,7 @@ fn file_pages<'a>(
             match start {
                 Some(block) => {
                     if index + len as u64 == blocks {
-                        batch.tail = tail_of(inode.stat.size, block_size);
+                        batch.tail = tail_of(size, block_size);
                     }
                     batch.add(geometry.sector_of(block), run)?;
                 }

@@ -27,6 +27,42 @@ impl CachedFile {
     pub(super) fn read(&self, size: u64, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> Result<usize, FillError> {
         self.cache.read(self.id, size, pos, out, ahead)
     }
+
+    /// Write `data`, which lies within one page, at `pos` of a file of `size` bytes. Its blocks have been allocated.
+    #[inline]
+    pub(super) fn write(&self, size: u64, pos: u64, data: &[u8]) -> Result<usize, FillError> {
+        self.cache.write(self.id, size, pos, data)
+    }
+
+    /// Pages `first..=last` are changed below.
+    pub(super) fn invalidate(&self, first: u32, last: u32) {
+        self.cache.invalidate(self.id, first, last);
+    }
+
+    /// The file was deleted.
+    pub(super) fn forget(&self) {
+        self.cache.forget(self.id);
+    }
+
+    /// The file is `size` bytes long from now on.
+    pub(super) fn truncate(&self, size: u64) {
+        self.cache.truncate(self.id, size);
+    }
+
+    /// Bring what was written to the disk, and hear of what could not be.
+    pub(super) fn sync(&self) -> Result<(), FillError> {
+        self.cache.sync(Some(self.id))
+    }
+
+    /// Bring what was written to the disk; what could not be is told to whoever asks by [`CachedFile::sync`].
+    pub(super) fn write_out(&self) -> Result<(), FillError> {
+        self.cache.write_out(Some(self.id))
+    }
+
+    /// The inode was written; this is what the file is told by from now on.
+    pub(super) fn restamp(&self, fs: FsId, ino: u64, generation: u32, stamp: Stamp) -> Result<(), FillError> {
+        self.cache.open_stamped(fs, ino, generation, stamp).map(|id| self.cache.close(id))
+    }
 }
 
 impl Drop for CachedFile {

@@ -17,17 +17,21 @@ pub(super) struct Record<'a> {
     pub(super) ino: InodeNumber,
     /// What that is, if the record says so.
     pub(super) kind: Option<FileType>,
+    /// Where in its block it lies.
+    pub(super) at: usize,
 }
 
 /// The records of one block, `.` and `..` included. After an error it ends.
 pub(super) struct Records<'a> {
     geometry: &'a Geometry,
     rest: &'a [u8],
+    /// Bytes of the block.
+    len: usize,
 }
 
 impl<'a> Records<'a> {
     pub(super) fn new(geometry: &'a Geometry, block: &'a [u8]) -> Self {
-        Self { geometry, rest: block }
+        Self { geometry, rest: block, len: block.len() }
     }
 
     /// Take one record off the block; `None` in place of the record when it names nothing.
@@ -45,6 +49,7 @@ impl<'a> Records<'a> {
         let Some((record, rest)) = self.rest.split_at_checked(len) else {
             return corrupt("a directory record that reaches past its block", len as u64);
         };
+        let at = self.len - self.rest.len();
         self.rest = rest;
         if !names {
             return Ok(None);
@@ -55,7 +60,7 @@ impl<'a> Records<'a> {
         }
         let ino = self.geometry.inode(entry.inode.get().into())?;
         let kind = if self.geometry.file_types { file_type(entry.file_type) } else { None };
-        Ok(Some(Record { name, ino, kind }))
+        Ok(Some(Record { name, ino, kind, at }))
     }
 }
 

@@ -3,7 +3,10 @@
 //!
 //! Invariant: a [`Block`] comes only from [`Geometry::block`], so it lies within the filesystem, and so within the disk.
 
-use super::layout::{DIRECT, INCOMPAT_FILETYPE, INCOMPAT_NAMES, MAGIC, RawGroup, RawSuperblock, SUPERBLOCK_SIZE};
+use super::layout::{
+    DIRECT, FIRST_INODE, INCOMPAT_FILETYPE, INCOMPAT_NAMES, MAGIC, RO_COMPAT_SPARSE_SUPER, RawGroup, RawSuperblock,
+    SUPERBLOCK_SIZE,
+};
 use crate::block::SECTOR_SIZE;
 use crate::error::{Error, Result};
 use crate::filesystem::StatFs;
@@ -45,6 +48,9 @@ pub(super) struct Geometry {
     inode_size: u32,
     /// Directory entries say what they lead to.
     pub(super) file_types: bool,
+    first_inode: u32,
+    /// Copies of superblock and descriptors are in some groups only.
+    sparse_super: bool,
     free_blocks: u32,
     free_inodes: u32,
 }
@@ -76,6 +82,8 @@ impl Geometry {
             inodes_per_group: raw.inodes_per_group.get(),
             inode_size: if raw.revision.get() == 0 { 128 } else { raw.inode_size.get().into() },
             file_types: incompat & INCOMPAT_FILETYPE != 0,
+            first_inode: if raw.revision.get() == 0 { FIRST_INODE } else { raw.first_inode.get() },
+            sparse_super: raw.revision.get() != 0 && raw.feature_ro_compat.get() & RO_COMPAT_SPARSE_SUPER != 0,
             free_blocks: raw.free_blocks.get(),
             free_inodes: raw.free_inodes.get(),
         };
@@ -108,8 +116,77 @@ impl Geometry {
     }
 
     /// Block groups.
-    fn groups(&self) -> u32 {
+    pub(super) fn groups(&self) -> u32 {
         (self.blocks - self.first_data_block).div_ceil(self.blocks_per_group)
+    }
+
+    /// Inodes in a group.
+    pub(super) fn inodes_per_group(&self) -> u32 {
+        self.inodes_per_group
+    }
+
+    /// The first inode that is not reserved.
+    pub(super) fn first_inode(&self) -> u32 {
+        self.first_inode
+    }
+
+    /// What has to be so for a group's bitmaps and table to be written: whole blocks of inodes, and every inode in a group.
+    pub(super) fn check_for_writing(&self) -> Result<()> {
+        let table = u64::from(self.inodes_per_group) * u64::from(self.inode_size);
+        if !table.is_multiple_of(self.block_size() as u64) {
+            return corrupt("inodes in a group, which fill no whole number of blocks", self.inodes_per_group);
+        }
+        if u64::from(self.inodes) != u64::from(self.groups()) * u64::from(self.inodes_per_group) {
+            return corrupt("the number of inodes, which is not that of all groups", self.inodes);
+        }
+        Ok(())
+    }
+
+    /// The group that a block lies in, and which of its blocks it is.
+    pub(super) fn group_of(&self, block: u32) -> (u32, u32) {
+        let index = block.saturating_sub(self.first_data_block);
+        (index / self.blocks_per_group, index % self.blocks_per_group)
+    }
+
+    /// The first block of a group.
+    pub(super) fn group_start(&self, group: u32) -> u32 {
+        self.first_data_block.saturating_add(group.saturating_mul(self.blocks_per_group))
+    }
+
+    /// Blocks in a group: in the last one as many as there are.
+    pub(super) fn blocks_in(&self, group: u32) -> u32 {
+        self.blocks.saturating_sub(self.group_start(group)).min(self.blocks_per_group)
+    }
+
+    /// The group of an inode, and which of its inodes it is.
+    pub(super) fn group_of_inode(&self, ino: InodeNumber) -> (u32, u32) {
+        ((ino.0 - 1) / self.inodes_per_group, (ino.0 - 1) % self.inodes_per_group)
+    }
+
+    /// Blocks of a group's inode table.
+    pub(super) fn table_blocks(&self) -> u32 {
+        ((u64::from(self.inodes_per_group) * u64::from(self.inode_size)) >> self.block_shift) as u32
+    }
+
+    /// Blocks at the beginning of a group that a superblock and the descriptors, or copies of them, take. Groups 0 and 1 have them,
+    /// and with `sparse_super` of the others those that are powers of 3, 5 and 7.
+    pub(super) fn head_blocks(&self, group: u32) -> u32 {
+        let power_of = |base: u32| core::iter::successors(Some(base), |n| n.checked_mul(base)).any(|n| n == group);
+        if !self.sparse_super || group <= 1 || [3, 5, 7].into_iter().any(power_of) {
+            1 + (self.groups() as usize * size_of::<RawGroup>()).div_ceil(self.block_size()) as u32
+        } else {
+            0
+        }
+    }
+
+    /// Where on the disk the descriptor of a group lies, in bytes. All are in the blocks after the superblock's.
+    pub(super) fn descriptor_of(&self, group: u32) -> u64 {
+        (u64::from(self.first_data_block + 1) << self.block_shift) + u64::from(group) * size_of::<RawGroup>() as u64
+    }
+
+    /// The block that a byte of the disk lies in, and where in it.
+    pub(super) fn place(&self, at: u64) -> (u32, usize) {
+        ((at >> self.block_shift) as u32, (at & (self.block_size() as u64 - 1)) as usize)
     }
 
     /// Bytes in a block.
@@ -174,10 +251,9 @@ impl Geometry {
         }
     }
 
-    /// Where on the disk the descriptor of an inode's group lies, in bytes. All are in the blocks after the superblock's.
+    /// Where on the disk the descriptor of an inode's group lies, in bytes.
     pub(super) fn descriptor_at(&self, ino: InodeNumber) -> u64 {
-        let group = (ino.0 - 1) / self.inodes_per_group;
-        (u64::from(self.first_data_block + 1) << self.block_shift) + u64::from(group) * size_of::<RawGroup>() as u64
+        self.descriptor_of((ino.0 - 1) / self.inodes_per_group)
     }
 
     /// Where on the disk an inode lies, in bytes, by its group's descriptor.

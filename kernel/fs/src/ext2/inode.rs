@@ -8,8 +8,12 @@ use crate::error::{Error, Result};
 use crate::filesystem::{FileType, Ino, Stat, Time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use frames::lock::LockGuard;
+use frames::{Lock, Rank};
 use hashbrown::HashMap;
+use zerocopy::little_endian::U32;
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The longest target of a symbolic link, in bytes.
@@ -19,15 +23,73 @@ const TARGET_MAX: u64 = 4095;
 #[derive(Debug)]
 pub(super) struct Inode {
     pub(super) number: InodeNumber,
-    pub(super) stat: Stat,
-    pub(super) blocks: [u32; POINTERS],
-    /// Its pages in the page cache.
+    pub(super) kind: FileType,
+    /// The kind, as it stands in the mode on disk: bits 12 to 15.
+    pub(super) format: u16,
+    pub(super) generation: u32,
+    /// Its pages in the page cache; only regular files have some.
     pub(super) file: CachedFile,
     /// Of a directory: the one that holds it, once that has been checked; 0 before.
     pub(super) parent: AtomicU32,
+    /// It is large enough on disk for nanoseconds.
+    pub(super) fine_times: bool,
     /// Looked for since the inode cache was last swept.
     used: AtomicBool,
-    fast_link: bool,
+    state: Lock<State>,
+}
+
+/// What of an inode can change.
+#[derive(Clone, Debug, Default)]
+pub(super) struct State {
+    pub(super) attr: Attr,
+    pub(super) size: u64,
+    pub(super) links: u32,
+    /// What it takes up, in units of 512 bytes.
+    pub(super) sectors: u32,
+    pub(super) flags: u32,
+    /// The block of extended attributes.
+    pub(super) file_acl: u32,
+    /// When it was deleted.
+    pub(super) dtime: u32,
+    pub(super) blocks: [u32; POINTERS],
+    /// Handles that hold it open.
+    pub(super) opens: u32,
+    pub(super) now: InMemory,
+}
+
+/// What of a state is not on the disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct InMemory {
+    /// It is to be written by the next commit, and the block of it is in the buffer.
+    pub(super) changed: bool,
+    /// It is not on the disk at all yet.
+    pub(super) born: bool,
+    /// It has blocks that were given to it since its content was last on the disk.
+    pub(super) grown: bool,
+    /// Up to this byte the file is known to have all its blocks.
+    pub(super) dense: u64,
+    /// The block of the file that was found or allocated last, and where it lies.
+    pub(super) last: (u64, u32),
+    /// The indirect block of the last level that was used last: the block of the file that its first pointer is for, and where.
+    pub(super) leaf: (u64, u32),
+    /// Blocks of the file that were just allocated, and whose content is in the page cache only, or nowhere yet.
+    pub(super) fresh: Range<u64>,
+    /// How long the file is going to be when the write that is under way has succeeded.
+    pub(super) growing: u64,
+    /// Its content could not be written by the commit that is under way, so it is not written either.
+    pub(super) held: bool,
+}
+
+/// Attributes that chmod(2), chown(2) and utimensat(2) change.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Attr {
+    /// Permission bits.
+    pub(super) mode: u16,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) atime: Time,
+    pub(super) mtime: Time,
+    pub(super) ctime: Time,
 }
 
 impl Inode {
@@ -69,49 +131,128 @@ impl Inode {
         if !fits {
             return corrupt("a file's size", size);
         }
-        // A block of extended attributes is counted among the sectors.
-        let attributes = if raw.file_acl.get() == 0 { 0 } else { geometry.block_size() / SECTOR_SIZE };
-        let fast_link = kind == FileType::Symlink && raw.sectors.get() as usize == attributes;
-        if fast_link && size as usize >= size_of_val(&raw.block) {
+        let extra = Extra::parse(rest);
+        let state = State {
+            attr: Attr {
+                mode: raw.mode.get() & 0o7777,
+                uid: u32::from(raw.uid_high.get()) << 16 | u32::from(raw.uid.get()),
+                gid: u32::from(raw.gid_high.get()) << 16 | u32::from(raw.gid.get()),
+                atime: time(raw.atime.get(), extra.0.atime_extra.get()),
+                mtime: time(raw.mtime.get(), extra.0.mtime_extra.get()),
+                ctime: time(raw.ctime.get(), extra.0.ctime_extra.get()),
+            },
+            size,
+            links: raw.links.get().into(),
+            sectors: raw.sectors.get(),
+            flags: raw.flags.get(),
+            file_acl: raw.file_acl.get(),
+            blocks: raw.block.map(|pointer| pointer.get()),
+            ..State::default()
+        };
+        if kind == FileType::Symlink && state.is_fast_link(geometry) && size as usize >= size_of_val(&raw.block) {
             return corrupt("the size of a symbolic link in its inode", size);
         }
-        let extra = Extra::parse(rest);
-        let stat = Stat {
-            ino: Ino(ino),
-            kind,
-            mode: raw.mode.get() & 0o7777,
-            links: raw.links.get().into(),
-            uid: u32::from(raw.uid_high.get()) << 16 | u32::from(raw.uid.get()),
-            gid: u32::from(raw.gid_high.get()) << 16 | u32::from(raw.gid.get()),
-            size: if kind == FileType::Special { 0 } else { size },
-            allocated: u64::from(raw.sectors.get()) * SECTOR_SIZE as u64,
-            atime: time(raw.atime.get(), extra.0.atime_extra.get()),
-            mtime: time(raw.mtime.get(), extra.0.mtime_extra.get()),
-            ctime: time(raw.ctime.get(), extra.0.ctime_extra.get()),
-        };
-        Ok(Self {
-            number,
-            stat,
-            blocks: raw.block.map(|pointer| pointer.get()),
-            file: file(ino, raw.generation.get())?,
-            parent: AtomicU32::new(0),
-            used: AtomicBool::new(true),
-            fast_link,
-        })
+        let file = file(ino, raw.generation.get())?;
+        let (format, fine_times) = (raw.mode.get() & 0xf000, extra.0.extra_size.get() != 0);
+        Ok(Self::new(number, kind, format, raw.generation.get(), file, fine_times, state))
+    }
+
+    /// An inode in memory.
+    pub(super) fn new(
+        number: InodeNumber,
+        kind: FileType,
+        format: u16,
+        generation: u32,
+        file: CachedFile,
+        fine_times: bool,
+        state: State,
+    ) -> Self {
+        let (parent, used) = (AtomicU32::new(0), AtomicBool::new(true));
+        let state = Lock::new(Rank::Ext2Inode, state);
+        Self { number, kind, format, generation, file, parent, fine_times, used, state }
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> LockGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Its size.
+    pub(super) fn size(&self) -> u64 {
+        self.lock().size
+    }
+
+    pub(super) fn stat(&self) -> Stat {
+        let ino = Ino(self.number.get().into());
+        let state = self.lock();
+        let Attr { mode, uid, gid, atime, mtime, ctime } = state.attr;
+        let size = if self.kind == FileType::Special { 0 } else { state.size };
+        let allocated = u64::from(state.sectors) * SECTOR_SIZE as u64;
+        Stat { ino, kind: self.kind, mode, links: state.links, uid, gid, size, allocated, atime, mtime, ctime }
+    }
+
+    /// A time as it can be kept on the disk.
+    pub(super) fn storable(&self, time: Time) -> Time {
+        let (first, last) = (i64::from(i32::MIN), i64::from(i32::MAX));
+        if self.fine_times {
+            Time { seconds: time.seconds.clamp(first, last + (3 << 32)), nanos: time.nanos }
+        } else {
+            Time { seconds: time.seconds.clamp(first, last), nanos: 0 }
+        }
     }
 
     /// The target of a symbolic link that is short enough to lie where others have their block pointers.
-    pub(super) fn fast_target(&self) -> Option<Vec<u8>> {
-        if !self.fast_link {
+    pub(super) fn fast_target(&self, geometry: &Geometry) -> Option<Vec<u8>> {
+        let state = self.lock();
+        if !state.is_fast_link(geometry) {
             return None;
         }
-        let pointers = self.blocks.map(zerocopy::little_endian::U32::new);
-        pointers.as_bytes().get(..self.stat.size as usize).map(<[u8]>::to_vec)
+        let pointers = state.blocks.map(U32::new);
+        pointers.as_bytes().get(..state.size as usize).map(<[u8]>::to_vec)
+    }
+
+    /// Whether its pointers lead to blocks. Those of device nodes are their numbers, those of short symbolic links the target.
+    pub(super) fn has_blocks(&self, geometry: &Geometry) -> bool {
+        match self.kind {
+            FileType::Regular | FileType::Directory => true,
+            FileType::Symlink => !self.lock().is_fast_link(geometry),
+            FileType::Special => false,
+        }
     }
 
     /// Refuse what is not a directory.
     pub(super) fn directory(&self) -> Result<()> {
-        if self.stat.kind == FileType::Directory { Ok(()) } else { Err(Error::NotADirectory) }
+        if self.kind == FileType::Directory { Ok(()) } else { Err(Error::NotADirectory) }
+    }
+
+    /// Refuse what has no content of its own kind.
+    pub(super) fn regular(&self) -> Result<()> {
+        match self.kind {
+            FileType::Regular => Ok(()),
+            FileType::Directory => Err(Error::IsADirectory),
+            FileType::Symlink | FileType::Special => Err(Error::NotAFile),
+        }
+    }
+}
+
+impl State {
+    /// Whether the target of this symbolic link lies where others have their block pointers. A block of extended attributes is
+    /// counted among the sectors.
+    fn is_fast_link(&self, geometry: &Geometry) -> bool {
+        let attributes = if self.file_acl == 0 { 0 } else { geometry.block_size() / SECTOR_SIZE };
+        self.sectors as usize == attributes
+    }
+
+    /// The content was changed.
+    #[inline]
+    pub(super) fn touch(&mut self, now: Time) {
+        self.attr.mtime = now;
+        self.attr.ctime = now;
+    }
+
+    /// The size up to which the disk has content, or will have.
+    pub(super) fn filled(&self) -> u64 {
+        self.size.max(self.now.growing)
     }
 }
 
@@ -133,6 +274,13 @@ impl Extra {
             _ => Self(RawInodeExtra::default()),
         }
     }
+}
+
+/// Seconds and extra bits of a time, as [`time`] reads them.
+pub(super) fn time_on_disk(time: Time) -> (u32, u32) {
+    let low = time.seconds as i32;
+    let epoch = ((time.seconds - i64::from(low)) >> 32) as u32 & 3;
+    (low.cast_unsigned(), time.nanos << 2 | epoch)
 }
 
 /// A time: `extra` has two more bits of the seconds, and the nanoseconds above them (ext4's inodes.rst, "Inode Timestamps").
@@ -172,6 +320,17 @@ impl InodeCache {
         self.inodes.try_reserve(1).map_err(|_| Error::NoMemory)?;
         self.inodes.insert(inode.number.get(), Arc::clone(&inode));
         Ok(inode)
+    }
+
+    /// Keep a new inode, whatever had its number.
+    pub(super) fn replace(&mut self, inode: &Arc<Inode>) -> Result<()> {
+        self.remove(inode.number);
+        self.insert(Arc::clone(inode)).map(drop)
+    }
+
+    /// The inode has no name and is not open any more.
+    pub(super) fn remove(&mut self, number: InodeNumber) {
+        self.inodes.remove(&number.get());
     }
 
     pub(super) fn clear(&mut self) {

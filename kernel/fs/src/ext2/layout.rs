@@ -42,6 +42,42 @@ pub(super) const INCOMPAT_NAMES: [(u32, &str); 16] = [
     (0x2_0000, "casefold"),
 ];
 
+/// Read-only-compatible features by name.
+pub(super) const RO_COMPAT_NAMES: [(u32, &str); 12] = [
+    (RO_COMPAT_SPARSE_SUPER, "sparse_super"),
+    (RO_COMPAT_LARGE_FILE, "large_file"),
+    (0x4, "btree_dir"),
+    (0x8, "huge_file"),
+    (0x10, "uninit_bg"),
+    (0x20, "dir_nlink"),
+    (0x40, "extra_isize"),
+    (0x100, "quota"),
+    (0x200, "bigalloc"),
+    (0x400, "metadata_csum"),
+    (0x2000, "project"),
+    (0x8000, "verity"),
+];
+/// Copies of the superblock are in some groups only.
+pub(super) const RO_COMPAT_SPARSE_SUPER: u32 = 0x1;
+/// Files may be of 2 GiB and more.
+pub(super) const RO_COMPAT_LARGE_FILE: u32 = 0x2;
+/// Those that are known here: `sparse_super`, `large_file`, and `btree_dir`, which nobody ever made use of.
+pub(super) const RO_COMPAT_KNOWN: u32 = 0x7;
+/// `s_state`: it was unmounted as it should be.
+pub(super) const STATE_VALID: u16 = 1;
+/// `s_state`: something on it was found to contradict itself.
+pub(super) const STATE_ERROR: u16 = 2;
+/// The first inode that is not reserved, in revision 0.
+pub(super) const FIRST_INODE: u32 = 11;
+/// The most links that an inode can have.
+pub(super) const LINKS_MAX: u32 = 32_000;
+/// `h_magic` of a block of extended attributes.
+pub(super) const XATTR_MAGIC: u32 = 0xea02_0000;
+/// Bytes of the additional part of an inode that new inodes use, where there is room for them (ext4's inodes.rst).
+pub(super) const EXTRA_SIZE: u16 = 32;
+
+/// `i_flags`: the directory has an index, which whoever changes it without knowing indexes has to give up.
+pub(super) const FLAG_INDEX: u32 = 0x1000;
 /// `i_flags`: the pointers are an extent tree (ext4).
 pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
 /// `i_flags`: the content is in the inode (ext4).

@@ -1,120 +1,144 @@
-//! ext2 on a block device, read-only for now.
+//! ext2 on a block device.
 //!
-//! Everything that is read comes through the page cache: the content of files and directories as pages of their inodes,
-//! all the rest (descriptors, inode tables, indirect blocks) as pages of the disk itself. May touch the page cache and the
-//! [`BlockDevice`] that it was mounted from. Pages that the kernel before had cached are used once [`proof`] has shown that nobody
-//! changed anything since.
+//! The content of files comes through the page cache as pages of their inodes; all the rest (descriptors, inode tables, indirect
+//! blocks, directories, targets of symbolic links) is read as pages of the disk itself, and what of it was changed is in the
+//! [`buffer`] until a [`commit`]. May touch the page cache and the [`BlockDevice`] that it was mounted from. Pages that the kernel
+//! before had cached are used once [`proof`] has shown that nobody changed anything since.
 //!
 //! Nothing on the disk is believed before it is checked: [`geometry`] is the only maker of block and inode numbers, and
-//! everything that contradicts itself is an [`Error::Corrupt`] that says what. Memory and time are bounded by the size of
-//! what is asked for, whatever the disk holds.
+//! everything that contradicts itself is an [`Error::Corrupt`] that says what; a change that meets such a thing is the last one.
+//! Memory and time are bounded by the size of what is asked for, whatever the disk holds.
 //!
+//! Changes take [turns](self::turn). Locks, in their order: the inode cache (rank `Ext2`), one inode (`Ext2Inode`), the metadata
+//! (`Ext2Metadata`); none is held while the page cache or the disk is at work.
+//!
+//! [`buffer`]: self::buffer
+//! [`commit`]: self::commit
 //! [`geometry`]: self::geometry
 //! [`proof`]: self::proof
 //! [`BlockDevice`]: crate::block::BlockDevice
 
+mod allocate;
 mod backing;
+mod buffer;
 mod cached;
+mod change;
+mod commit;
+mod content;
 mod directory;
+mod entries;
 mod geometry;
+mod groups;
+mod grow;
 mod inode;
+mod inodes;
 mod layout;
+mod links;
 mod map;
+mod mount;
 mod operations;
 mod proof;
+mod rename;
+mod shrink;
+mod store;
+mod superblock;
+mod turn;
 
-use crate::block::{BlockDevice, ReadRequest, SECTOR_SIZE};
+use crate::block::BlockDevice;
 use crate::error::{Error, Result};
-use alloc::boxed::Box;
-use alloc::string::{String, ToString};
-use alloc::sync::Arc;
-use alloc::vec;
+use crate::filesystem::Time;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use backing::{DISK, Ext2Backing};
-use cache::{FillError, FsId, PageCache, ReadAhead, Stamp};
+use backing::{Direct, Ext2Backing};
+use cache::{FillError, FsId, PageCache, ReadAhead};
 use cached::CachedFile;
+use change::Metadata;
 use core::fmt;
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use directory::Records;
-use frames::{Lock, Rank};
-use geometry::Geometry;
+use frames::Lock;
+use geometry::{Geometry, InodeNumber};
 use inode::{Inode, InodeCache};
-use layout::{ROOT_INO, RawGroup, SUPERBLOCK_AT, SUPERBLOCK_SIZE};
-use map::ReadDisk;
+use layout::{POINTERS, ROOT_INO, RawGroup};
+use map::{BlockMap, ReadDisk};
+use turn::Turns;
 use zerocopy::FromBytes;
 
 /// The largest inode that is read, with all that can follow the fixed part.
 const INODE_MAX: usize = 256;
 
-/// A mounted ext2. Dropping it takes its pages out of the page cache, as unmounting does.
+/// A mounted ext2. Dropping it takes its pages out of the page cache, as unmounting does, but writes nothing.
 pub struct Ext2 {
     source: String,
     geometry: Geometry,
+    device: Arc<dyn BlockDevice>,
     cache: Arc<PageCache>,
     id: FsId,
+    backing: Arc<Ext2Backing>,
     /// The disk itself, as a file in the page cache.
     disk: CachedFile,
     disk_bytes: u64,
     inodes: Lock<InodeCache>,
     unmounted: AtomicBool,
+    /// Changes are refused.
+    read_only: AtomicBool,
+    /// The disk says that it was left as it should be, which has to be taken back before a change.
+    resting: AtomicBool,
+    clock: fn() -> Time,
+    turns: Turns,
+    metadata: Lock<Metadata>,
+    me: Weak<Self>,
 }
 
 impl Ext2 {
-    /// Mount the filesystem on `device`. [`Error::WrongFormat`] when it holds none, [`Error::Feature`] when it needs what is
-    /// not known here, [`Error::Corrupt`] when its superblock or its root directory cannot be.
-    pub fn mount(device: Arc<dyn BlockDevice>, cache: Arc<PageCache>) -> Result<Arc<Self>> {
-        let disk_bytes = device.sectors().saturating_mul(SECTOR_SIZE as u64);
-        let source = device.name().to_string();
-        let read = superblock(&*device).and_then(|bytes| {
-            let geometry = Geometry::parse(&bytes, disk_bytes)?;
-            Ok((geometry, proof::identity(&bytes, device.sectors())))
-        });
-        // What was cached of it by the kernel before is of no use then.
-        let (geometry, identity) = read.inspect_err(|error| {
-            cache.disinherit(&source, &error.to_string());
-        })?;
-        let backing = Arc::new(Ext2Backing::new(device.clone(), identity));
-        let id = cache.add_fs(&source, backing.clone());
-        proof::settle(&*device, &cache, &geometry, &identity, id);
-        let disk = CachedFile::open(&cache, id, DISK, 0, Stamp::default()).inspect_err(|_| cache.remove_fs(id))?;
-        // From here on a failure drops this, and with it what the page cache has of it.
-        let fs = Arc::new(Self {
-            source,
-            geometry,
-            cache,
-            id,
-            disk,
-            disk_bytes,
-            inodes: Lock::new(Rank::Ext2, InodeCache::default()),
-            unmounted: AtomicBool::new(false),
-        });
-        backing.attach(&fs);
-        let root = fs.inode(ROOT_INO.into())?;
-        root.directory().map_err(|_| Error::Corrupt { what: "the root is no directory", value: ROOT_INO.into() })?;
-        match fs.parent_of(&root)? {
-            ROOT_INO => Ok(fs),
-            other => Err(Error::Corrupt { what: "the root is in another directory, inode", value: other.into() }),
-        }
-    }
-
     /// The inode `ino`, from memory or from the disk.
     fn inode(&self, ino: u64) -> Result<Arc<Inode>> {
         self.check_mounted()?;
+        self.inode_by(ino, self)
+    }
+
+    /// Likewise for the page cache on its way to the disk, when nothing may be asked of it.
+    fn inode_to_write(&self, ino: u64) -> Result<Arc<Inode>> {
+        self.inode_by(ino, &Direct(self))
+    }
+
+    fn inode_by(&self, ino: u64, disk: &impl ReadDisk) -> Result<Arc<Inode>> {
         let number = self.geometry.inode(ino)?;
         if let Some(inode) = self.inodes.lock().get(number) {
             return Ok(inode);
         }
-        let mut descriptor = [0; size_of::<RawGroup>()];
-        self.read_disk(self.geometry.descriptor_at(number), &mut descriptor)?;
-        let group = RawGroup::read_from_bytes(&descriptor)
-            .map_err(|_| Error::Corrupt { what: "a group descriptor is short", value: ino })?;
         let mut bytes = [0; INODE_MAX];
         let (bytes, _) = bytes.split_at_mut(self.geometry.inode_size().min(INODE_MAX));
-        self.read_disk(self.geometry.inode_at(number, &group)?, bytes)?;
+        disk.read_disk(self.locate(number, disk)?, bytes)?;
         let (stamp, _) = proof::stamp(bytes);
         let file = |ino, generation| Ok(CachedFile::open(&self.cache, self.id, ino, generation, stamp)?);
         let inode = Inode::parse(&self.geometry, number, bytes, file)?;
         self.inodes.lock().insert(Arc::new(inode))
+    }
+
+    /// Where on the disk an inode lies, in bytes.
+    fn locate(&self, number: InodeNumber, disk: &impl ReadDisk) -> Result<u64> {
+        let mut descriptor = [0; size_of::<RawGroup>()];
+        disk.read_disk(self.geometry.descriptor_at(number), &mut descriptor)?;
+        let short = Error::Corrupt { what: "a group descriptor is short", value: number.get().into() };
+        let group = RawGroup::read_from_bytes(&descriptor).map_err(|_| short)?;
+        self.geometry.inode_at(number, &group)
+    }
+
+    /// The bytes of a block of metadata.
+    fn read_block(&self, block: u32) -> Result<Vec<u8>> {
+        let mut bytes = zeroed(self.geometry.block_size())?;
+        self.read_disk(u64::from(block) * bytes.len() as u64, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The blocks of a directory, or of a symbolic link's target: block `index`, where the inode's pointers are `roots`.
+    fn content_block(&self, roots: &[u32; POINTERS], index: u64) -> Result<u32> {
+        match BlockMap::new(&self.geometry, roots, self).find(index)? {
+            Some(block) => Ok(block.number()),
+            None => Err(Error::Corrupt { what: "a hole in a directory or symbolic link, block", value: index }),
+        }
     }
 
     /// Call `visit` with the records of each block of the directory `dir` from position `from` on, and the position after
@@ -126,17 +150,23 @@ impl Ext2 {
         mut visit: impl FnMut(Records<'_>, u64) -> Result<Option<T>>,
     ) -> Result<Option<T>> {
         dir.directory()?;
-        let size = dir.stat.size;
-        let mut ahead = ReadAhead::default();
-        let mut block = zeroed(self.geometry.block_size())?;
+        let (size, roots) = {
+            let state = dir.lock();
+            (state.size, state.blocks)
+        };
+        let block_size = self.geometry.block_size() as u64;
+        let mut map = BlockMap::new(&self.geometry, &roots, self);
+        let mut bytes = zeroed(block_size as usize)?;
         let mut pos = from;
         while pos < size {
-            let read = dir.file.read(size, pos, &mut block, &mut ahead)?;
-            if read != block.len() {
+            if !pos.is_multiple_of(block_size) {
                 return Err(Error::Corrupt { what: "the position in a directory", value: pos });
             }
-            pos += read as u64;
-            if let Some(found) = visit(Records::new(&self.geometry, &block), pos)? {
+            let hole = Error::Corrupt { what: "a hole in a directory, inode", value: dir.number.get().into() };
+            let block = map.find(pos / block_size)?.ok_or(hole)?;
+            self.read_disk(self.geometry.block_at(block), &mut bytes)?;
+            pos += block_size;
+            if let Some(found) = visit(Records::new(&self.geometry, &bytes), pos)? {
                 return Ok(Some(found));
             }
         }
@@ -167,7 +197,7 @@ impl Ext2 {
         let parent = self.find(dir, b"..")?.ok_or(missing)?;
         parent
             .directory()
-            .map_err(|_| Error::Corrupt { what: "a `..` that is no directory", value: parent.stat.ino.0 })?;
+            .map_err(|_| Error::Corrupt { what: "a `..` that is no directory", value: parent.number.get().into() })?;
         dir.parent.store(parent.number.get(), Relaxed);
         Ok(parent.number.get())
     }
@@ -197,7 +227,11 @@ impl Ext2 {
 }
 
 impl ReadDisk for Ext2 {
+    /// What is asked for lies within a block.
     fn read_disk(&self, at: u64, out: &mut [u8]) -> core::result::Result<(), FillError> {
+        if self.metadata.lock().copy(&self.geometry, at, out) {
+            return Ok(());
+        }
         let read = self.disk.read(self.disk_bytes, at, out, &mut ReadAhead::default())?;
         if read == out.len() { Ok(()) } else { Err(FillError::Corrupt { what: "the end of the disk", value: at }) }
     }
@@ -213,14 +247,6 @@ impl fmt::Debug for Ext2 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Ext2").field("source", &self.source).field("geometry", &self.geometry).finish_non_exhaustive()
     }
-}
-
-/// Read the superblock past the page cache, since nothing is known yet.
-fn superblock(device: &dyn BlockDevice) -> Result<Box<[u8; SUPERBLOCK_SIZE]>> {
-    let mut bytes = Box::new([0; SUPERBLOCK_SIZE]);
-    let request = ReadRequest { sector: SUPERBLOCK_AT / SECTOR_SIZE as u64, segments: vec![&mut bytes[..]] };
-    device.read(&mut [request])?;
-    Ok(bytes)
 }
 
 fn zeroed(len: usize) -> Result<Vec<u8>> {

@@ -2,17 +2,21 @@
 //!
 //! Names and inodes are kept in the heap (`tree`), content in frames of the kind that may be preserved (`content`), as extents,
 //! so that what a kexec has to write down grows with the number of extents and not of bytes (`save`). After one the tree is
-//! built again, and the content stays where it is until somebody wants it (`restore`).
+//! built again, and the content stays where it is until somebody wants it (`restore`): then it is claimed and proved by the window of
+//! 64 pages (`windows`), of which checksums were taken ahead (`take_sums`).
 //!
 //! May touch: frames, by way of the page cache, which makes room where there is none; the handover format. Locks: the tree's
 //! (rank `Tmpfs`), then one file's at a time (`TmpfsFile`); both are closed again before anything here returns.
 
 mod casualty;
+mod claims;
 mod content;
 mod directory;
 mod extent;
 mod extents;
+mod handle;
 mod node;
+mod options;
 mod restore;
 mod save;
 mod space;
@@ -23,9 +27,10 @@ mod windows;
 mod xattrs;
 
 pub use casualty::{Casualty, Fault};
+pub use claims::Claims;
+pub use options::Options;
 pub use restore::{Rejected, Restored, Restorer};
 pub use save::Census;
-pub use space::Claims;
 pub use take_sums::Progress;
 
 use crate::error::{Error, Result};
@@ -33,12 +38,13 @@ use crate::filesystem::{DirEntry, FileSystem, Ino, NewNode, OpenFile, SetAttr, S
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use cache::{PageCache, ReadAhead};
+use cache::PageCache;
 use content::Content;
 use core::fmt;
 use core::sync::atomic::AtomicU64;
 use directory::check_name;
 use frames::{FRAME_SIZE, Lock, Rank};
+use handle::Handle;
 use node::{Attr, Node};
 use space::Space;
 use tree::{Body, INODE_COST, Tree};
@@ -53,36 +59,6 @@ pub struct Environment {
     pub cache: Arc<PageCache>,
     /// What the time is.
     pub clock: fn() -> Time,
-}
-
-/// How a tmpfs is mounted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Options {
-    /// The most bytes of content; half of memory if that is left open.
-    pub size: Option<u64>,
-    /// Whether it outlives the kernel. One that does not can have frames of the scratch area too, and adds nothing to a kexec.
-    pub handover: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { size: None, handover: true }
-    }
-}
-
-/// As `mount -o` has them: those that are not the usual.
-impl fmt::Display for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut comma = "";
-        if let Some(size) = self.size {
-            write!(f, "size={}k", size / 1024)?;
-            comma = ",";
-        }
-        if !self.handover {
-            write!(f, "{comma}handover=no")?;
-        }
-        Ok(())
-    }
 }
 
 /// A filesystem in memory.
@@ -165,51 +141,6 @@ impl Shared {
         match attempt() {
             Err(Error::NoSpace) if self.trim() > 0 => attempt(),
             result => result,
-        }
-    }
-}
-
-/// A regular file held open.
-struct Handle {
-    shared: Arc<Shared>,
-    node: Arc<Node>,
-}
-
-impl OpenFile for Handle {
-    fn read(&self, pos: u64, out: &mut [u8], _ahead: &mut ReadAhead) -> Result<usize> {
-        let mut state = self.node.lock();
-        let (content, attr) = state.parts()?;
-        let len = content.read(pos, out)?;
-        attr.accessed(self.shared.clock);
-        Ok(len)
-    }
-
-    fn write(&self, pos: u64, data: &[u8]) -> Result<usize> {
-        let mut done = 0;
-        while done < data.len() {
-            let at = pos.saturating_add(done as u64);
-            match self.shared.change(&self.node, |content| content.write(at, &data[done..])) {
-                Ok(len) => done += len,
-                Err(error) if done == 0 => return Err(error),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
-    }
-}
-
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let mut tree = self.shared.tree.lock();
-        let ino = self.node.ino;
-        let Some(inode) = tree.inodes.get_mut(&ino) else { return };
-        inode.opens -= 1;
-        let closed = inode.opens == 0;
-        let reaped = tree.reap(ino);
-        drop(tree);
-        drop(reaped);
-        if closed && let Ok((content, _)) = self.node.lock().parts() {
-            content.trim();
         }
     }
 }

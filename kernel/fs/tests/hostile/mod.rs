@@ -185,10 +185,13 @@ pub fn live_through(image: &Image) -> Verdict {
     assert_eq!(stats.set_aside, reserved.iter().map(|range| range.count).sum::<u64>());
 
     let said = oracle::listen(&handover, memory, image);
-    let restored = Tmpfs::restore(&handover, memory, &environment(memory)).expect("memory is as it was");
+    let mut restored = Tmpfs::restore(&handover, memory, &environment(memory)).expect("memory is as it was");
+    assert_eq!(memory.stats().set_aside, stats.set_aside, "frames are freed while the kernel before may be wanted");
     assert_eq!(restored.len(), said.filesystems.len());
     let content: u64 = restored.iter().map(|restored| restored.tmpfs.census().frames).sum();
     assert_eq!(memory.stats().owned(), 0, "nothing is claimed before it is wanted");
+    // This kernel is up, so what has no place goes.
+    restored.iter_mut().for_each(|restored| drop(std::mem::take(&mut restored.rejected)));
     // The disk that was cached is another one.
     for &range in &said.cached {
         drop(memory.claim(range).expect("what was cached has one use"));

@@ -20,6 +20,8 @@ pub struct Inode {
     pub size: u64,
     /// Pages with data, and what is in them.
     pub pages: BTreeMap<u64, Vec<u8>>,
+    /// Extended attributes; of names that are there twice, the first.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Windows whose checksum is not that of their pages.
     pub broken: BTreeSet<u64>,
     /// An extent was rejected, or the file had been quarantined before.
@@ -104,12 +106,11 @@ pub fn listen(handover: &Handover, memory: &'static Memory, image: &Image) -> Sa
             Item::CachedPages { pages, sums } => {
                 said.cached.push(PfnRange { start: pages.start, count: sums.len() as u64 });
             }
-            Item::Entry { .. }
-            | Item::Target(_)
-            | Item::Xattr { .. }
-            | Item::Cache(_)
-            | Item::CachedFile(_)
-            | Item::Kept(_) => {}
+            Item::Xattr { name, value } => {
+                let (_, inode) = current.as_mut().expect("an attribute of an inode");
+                inode.xattrs.entry(name.to_vec()).or_insert(value.to_vec());
+            }
+            Item::Entry { .. } | Item::Target(_) | Item::Cache(_) | Item::CachedFile(_) | Item::Kept(_) => {}
         }
         if let Some((_, inode)) = &mut current {
             inode.items.push(text);
@@ -129,6 +130,7 @@ pub fn look(restored: &Restored, said: &Filesystem) -> Seen {
         for (name, ino) in names(tmpfs, dir) {
             assert_eq!(tmpfs.lookup(dir, &name), Ok(ino));
             let stat = tmpfs.stat(ino).expect("a name leads to an inode");
+            look_at_xattrs(restored, ino, &said.inodes[&ino.0]);
             match stat.kind {
                 FileType::Directory => {
                     assert_eq!(tmpfs.parent(ino), Ok(dir));
@@ -144,18 +146,28 @@ pub fn look(restored: &Restored, said: &Filesystem) -> Seen {
             }
         }
     }
-    let named: BTreeSet<u64> = seen
-        .named
-        .iter()
-        .filter(|lost| matches!(lost.fault, Fault::Extent(_) | Fault::Earlier))
-        .map(|l| l.ino)
-        .collect();
+    let found: BTreeMap<u64, Fault> = tmpfs.lost().into_iter().map(|lost| (lost.ino, lost.fault)).collect();
     for ino in &seen.quarantined {
         let why = &said.inodes[ino];
-        assert!(why.spoilt || !why.broken.is_empty(), "inode {ino} is quarantined without a reason");
-        assert!(!why.spoilt || named.contains(ino), "inode {ino} is quarantined and not named");
+        let before = |lost: &Casualty| lost.ino == *ino && matches!(lost.fault, Fault::Extent(_) | Fault::Earlier);
+        let named = seen.named.iter().any(before);
+        match found.get(ino) {
+            Some(Fault::Sum { window }) => assert!(why.broken.contains(&u64::from(*window)), "inode {ino}: {window}"),
+            Some(other) => panic!("inode {ino}: {other}"),
+            None => assert!(why.spoilt && named, "inode {ino} is quarantined without a reason, or not named"),
+        }
     }
     seen
+}
+
+/// What attributes there are is what was said of them, and all of them are there unless one is named as lost.
+fn look_at_xattrs(restored: &Restored, ino: Ino, said: &Inode) {
+    let names = restored.tmpfs.xattr_names(ino).expect("an inode");
+    for name in &names {
+        assert_eq!(restored.tmpfs.xattr(ino, name).as_ref(), Ok(&said.xattrs[name]), "inode {}", ino.0);
+    }
+    let lost = restored.casualties.iter().any(|lost| lost.ino == ino.0);
+    assert!(lost || names.len() == said.xattrs.len(), "inode {}: an attribute is lost", ino.0);
 }
 
 /// Every page that there is, and one of each hole. A file is right in every byte that it gives.
@@ -193,11 +205,8 @@ fn look_at_file(tmpfs: &Tmpfs, ino: Ino, said: &Inode, seen: &mut Seen) {
 
 /// Whether the window of `page` has a checksum that its pages have not.
 fn broken(said: &Inode, page: u64) -> bool {
-    VERIFIED && said.broken.contains(&(page / u64::from(SUM_PAGES)))
+    said.broken.contains(&(page / u64::from(SUM_PAGES)))
 }
-
-/// Whether checksums of content are looked at.
-const VERIFIED: bool = false;
 
 fn names(tmpfs: &Tmpfs, dir: Ino) -> Vec<(Vec<u8>, Ino)> {
     let mut names = Vec::new();

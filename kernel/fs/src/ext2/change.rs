@@ -1,0 +1,244 @@
+//! Changes: what every one of them needs, whatever it does.
+//!
+//! A [`Change`] is the proof that it is one's turn. It edits blocks of metadata in the buffer and marks inodes as changed; a
+//! commit brings both to the disk. Before each step [`Change::make_room`] sees to it that the step finds room for all that it may
+//! edit, so it is between steps that a commit can come, and there everything has to be consistent.
+
+use super::buffer::{Buffer, Phase};
+use super::geometry::Geometry;
+use super::groups::{Groups, MOST_FREED};
+use super::inode::Inode;
+use super::map::ReadDisk;
+use super::proof;
+use super::superblock::Superblock;
+use super::turn::Turn;
+use super::{Ext2, zeroed};
+use crate::error::{Error, Result};
+use crate::filesystem::Time;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use cache::PageCache;
+use core::sync::atomic::Ordering::Relaxed;
+use frames::{Frame, Zones};
+use log::error;
+
+/// Blocks that one step edits, at most: a directory that gains a block, with its bitmap, its descriptor and three indirect blocks,
+/// an inode with as much, and four inodes' own blocks.
+const STEP: usize = 24;
+/// Inodes that can be changed between two commits.
+const MOST_CHANGED: usize = 512;
+/// Frames through which blocks go to the disk.
+const STAGING: usize = 16;
+
+/// What is behind the lock.
+#[derive(Debug, Default)]
+pub(super) struct Metadata {
+    pub(super) buffer: Buffer,
+    pub(super) groups: Groups,
+    /// `None` when the filesystem is mounted for reading.
+    pub(super) superblock: Option<Superblock>,
+    /// The inodes to write.
+    pub(super) changed: Vec<Arc<Inode>>,
+    /// A file has another name than before: names that are lost go after names that are gained.
+    pub(super) strict: bool,
+    /// Files without a name that are held open.
+    pub(super) orphans: u32,
+    pub(super) workbench: Workbench,
+}
+
+/// What a commit works with, set aside for it.
+#[derive(Debug, Default)]
+pub(super) struct Workbench {
+    pub(super) list: Vec<u32>,
+    pub(super) staging: Vec<Frame>,
+}
+
+impl Metadata {
+    /// Ready for changes.
+    pub(super) fn new(cache: &PageCache, buffer: Buffer, groups: Groups) -> Result<Self> {
+        let mut metadata = Self { buffer, groups, ..Self::default() };
+        metadata.changed.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
+        let Workbench { list, staging } = &mut metadata.workbench;
+        list.try_reserve_exact(metadata.buffer.len()).map_err(|_| Error::NoMemory)?;
+        staging.try_reserve_exact(STAGING).map_err(|_| Error::NoMemory)?;
+        for _ in 0..STAGING {
+            staging.push(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
+        }
+        Ok(metadata)
+    }
+
+    /// Copy bytes of the disk that lie in one block, if that block is here.
+    pub(super) fn copy(&self, geometry: &Geometry, at: u64, out: &mut [u8]) -> bool {
+        let (block, from) = geometry.place(at);
+        let bytes = self.buffer.get(block).and_then(|bytes| bytes.get(from..from + out.len()));
+        bytes.map(|bytes| out.copy_from_slice(bytes)).is_some()
+    }
+
+    /// Whether a commit has anything to do.
+    pub(super) fn is_changed(&self) -> bool {
+        let superblock = self.superblock.as_ref().is_some_and(|superblock| superblock.changed);
+        superblock || self.buffer.is_changed() || !self.changed.is_empty() || self.groups.is_waiting()
+    }
+
+    fn has_room(&self) -> bool {
+        self.buffer.room() >= STEP
+            && self.changed.len() + 8 <= MOST_CHANGED
+            && self.groups.freed_blocks.len() + STEP <= MOST_FREED
+            && self.groups.freed_inodes.len() + 8 <= MOST_FREED
+    }
+}
+
+/// Somebody's turn to change things.
+pub(super) struct Change<'a> {
+    pub(super) fs: &'a Ext2,
+    _turn: Turn<'a>,
+}
+
+impl Ext2 {
+    /// Whether changes are refused.
+    #[inline]
+    pub(super) fn is_read_only(&self) -> bool {
+        self.read_only.load(Relaxed)
+    }
+
+    /// Wait for one's turn; no room is made yet.
+    #[inline]
+    pub(super) fn turn(&self) -> Change<'_> {
+        Change { fs: self, _turn: self.turns.take() }
+    }
+
+    /// Wait for one's turn to change something.
+    #[inline]
+    pub(super) fn begin(&self) -> Result<Change<'_>> {
+        let change = self.turn();
+        self.check_mounted()?;
+        if self.is_read_only() {
+            return Err(Error::ReadOnly);
+        }
+        if self.resting.load(Relaxed) {
+            change.wake()?;
+        }
+        Ok(change)
+    }
+
+    /// Change something. Where there is no space, what waits for a commit is space: `change` is tried again after that, so it has to
+    /// leave everything consistent when it fails.
+    pub(super) fn change<T>(&self, change: impl Fn(&Change<'_>) -> Result<T>) -> Result<T> {
+        let turn = self.begin()?;
+        let attempt = || turn.make_room().and_then(|()| change(&turn));
+        let result = match attempt() {
+            Err(Error::NoSpace) if turn.has_waiting() => turn.commit().and_then(|()| attempt()),
+            result => result,
+        };
+        turn.judge(result)
+    }
+}
+
+impl Change<'_> {
+    pub(super) fn now(&self) -> Time {
+        (self.fs.clock)()
+    }
+
+    /// The disk is in use again.
+    #[cold]
+    fn wake(&self) -> Result<()> {
+        let mut superblock = self.superblock()?;
+        superblock.begin(self.now(), false);
+        self.put_superblock(superblock)?;
+        self.fs.resting.store(false, Relaxed);
+        Ok(())
+    }
+
+    pub(super) fn superblock(&self) -> Result<Superblock> {
+        self.fs.metadata.lock().superblock.clone().ok_or(Error::ReadOnly)
+    }
+
+    /// Write the superblock and wait for it.
+    pub(super) fn put_superblock(&self, mut superblock: Superblock) -> Result<()> {
+        superblock.write(&*self.fs.device)?;
+        self.fs.backing.identify(proof::identity(superblock.bytes(), self.fs.device.sectors()));
+        superblock.changed = false;
+        self.fs.metadata.lock().superblock = Some(superblock);
+        Ok(())
+    }
+
+    /// After a contradiction on the disk nothing is changed any more, so that it does not become worse.
+    pub(super) fn judge<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(damage @ Error::Corrupt { .. }) = &result
+            && !self.fs.read_only.swap(true, Relaxed)
+        {
+            error!(target: "ext2", "{}: {damage}; read-only from now on, e2fsck is advised", self.fs.source);
+            if let Ok(mut superblock) = self.superblock() {
+                superblock.blame();
+                if let Err(error) = self.put_superblock(superblock) {
+                    error!(target: "ext2", "{}: that cannot be written down: {error}", self.fs.source);
+                }
+            }
+        }
+        result
+    }
+
+    /// Whether a commit makes something free.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.fs.metadata.lock().groups.is_waiting()
+    }
+
+    /// See to it that the next step finds room.
+    pub(super) fn make_room(&self) -> Result<()> {
+        if self.fs.metadata.lock().has_room() {
+            return Ok(());
+        }
+        self.commit()?;
+        if self.fs.metadata.lock().has_room() { Ok(()) } else { Err(Error::NoMemory) }
+    }
+
+    /// Have `block` in the buffer.
+    pub(super) fn load(&self, block: u32) -> Result<()> {
+        if self.fs.metadata.lock().buffer.get(block).is_some() {
+            return Ok(());
+        }
+        let mut bytes = zeroed(self.fs.geometry.block_size())?;
+        self.fs.read_disk(u64::from(block) * bytes.len() as u64, &mut bytes)?;
+        let mut metadata = self.fs.metadata.lock();
+        metadata.buffer.insert(block).ok_or(Error::NoMemory)?.copy_from_slice(&bytes);
+        Ok(())
+    }
+
+    /// Change a block, to be written in `phase`.
+    #[inline]
+    pub(super) fn edit<T>(&self, block: u32, phase: Phase, edit: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
+        if let Some(bytes) = self.fs.metadata.lock().buffer.edit(block, phase) {
+            return Ok(edit(bytes));
+        }
+        self.load(block)?;
+        let mut metadata = self.fs.metadata.lock();
+        Ok(edit(metadata.buffer.edit(block, phase).ok_or(Error::NoMemory)?))
+    }
+
+    /// A block that is metadata from now on, all zeros.
+    pub(super) fn fresh(&self, block: u32) -> Result<()> {
+        let mut metadata = self.fs.metadata.lock();
+        metadata.buffer.insert(block).ok_or(Error::NoMemory)?.fill(0);
+        metadata.buffer.edit(block, Phase::New);
+        Ok(())
+    }
+
+    /// The inode is to be written.
+    #[inline]
+    pub(super) fn mark(&self, inode: &Arc<Inode>) -> Result<()> {
+        if inode.lock().now.changed { Ok(()) } else { self.mark_now(inode) }
+    }
+
+    fn mark_now(&self, inode: &Arc<Inode>) -> Result<()> {
+        let at = self.fs.locate(inode.number, self.fs)?;
+        self.edit(self.fs.geometry.place(at).0, Phase::Map, |_| ())?;
+        let mut metadata = self.fs.metadata.lock();
+        if metadata.changed.len() >= MOST_CHANGED {
+            return Err(Error::NoMemory);
+        }
+        metadata.changed.push(Arc::clone(inode));
+        drop(metadata);
+        inode.lock().now.changed = true;
+        Ok(())
+    }
+}

@@ -1,0 +1,303 @@
+//! Commits: what was changed goes to the disk, in an order in which a crash at any moment loses what is recent and nothing else.
+//!
+//! 1. The content of files that have new blocks, and blocks of metadata that nothing on the disk leads to yet. Then the device
+//!    flushes: from here on what leads to them may be there.
+//! 2. Bitmaps, descriptors, pointers, inodes; directories. Where a file got another name, names that are gained are flushed
+//!    before those that are lost, and before files that lost their last one.
+//! 3. The device flushes. Only now is given out again what was freed: until then the disk may still say whose it was.
+//!
+//! Nothing is locked while the disk works: blocks are copied out first. It is the committer's turn all the while, so nobody
+//! changes them meanwhile.
+
+use super::Ext2;
+use super::buffer::Phase;
+use super::change::{Change, Workbench};
+use super::inode::Inode;
+use super::layout::RawGroup;
+use super::map::ReadDisk;
+use super::store::store;
+use super::{INODE_MAX, proof};
+use crate::block::{SECTOR_SIZE, WriteRequest};
+use crate::error::{Error, Result};
+use crate::filesystem::FileType;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::mem;
+use core::sync::atomic::Ordering::Relaxed;
+use frames::{FRAME_SIZE, Frame};
+use log::warn;
+use zerocopy::little_endian::U16;
+use zerocopy::{FromBytes, IntoBytes};
+
+impl Ext2 {
+    /// Bring everything to the disk, and let it say that it was left as it should be.
+    pub(super) fn sync_all(&self) -> Result<()> {
+        self.check_mounted()?;
+        let content = self.cache.sync(None).map_err(Error::from);
+        let change = self.turn();
+        let committed = change.commit_all();
+        content.and(committed)?;
+        change.rest()
+    }
+
+    /// Bring everything to the disk that is not there, without being asked.
+    pub(super) fn commit_aged(&self) -> Result<()> {
+        self.check_mounted()?;
+        let content = self.cache.write_out(None).map_err(Error::from);
+        content.and(self.turn().commit_all())
+    }
+
+    /// Bring a file to the disk.
+    pub(super) fn sync_inode(&self, inode: &Inode) -> Result<()> {
+        self.check_mounted()?;
+        let change = self.turn();
+        inode.file.sync()?;
+        change.commit_all()
+    }
+
+    /// Whether a commit has anything to do.
+    pub(super) fn has_changes(&self) -> bool {
+        self.metadata.lock().is_changed()
+    }
+}
+
+impl Change<'_> {
+    /// Commit, or at least flush. Whoever syncs a file that was left out hears why.
+    fn commit_all(&self) -> Result<()> {
+        if self.fs.metadata.lock().superblock.is_none() {
+            return Ok(());
+        }
+        if !self.fs.has_changes() {
+            return Ok(self.fs.device.flush()?);
+        }
+        self.commit()
+    }
+
+    /// The disk says that the filesystem was left as it should be, as long as it stays so.
+    fn rest(&self) -> Result<()> {
+        let ready = {
+            let metadata = self.fs.metadata.lock();
+            metadata.orphans == 0 && metadata.superblock.is_some() && !metadata.is_changed()
+        };
+        if !ready || self.fs.resting.load(Relaxed) {
+            return Ok(());
+        }
+        let mut superblock = self.superblock()?;
+        superblock.end(self.now());
+        self.put_superblock(superblock)?;
+        self.fs.resting.store(true, Relaxed);
+        Ok(())
+    }
+
+    /// Write what was changed. Files whose content cannot be written are left out, and stay changed.
+    pub(super) fn commit(&self) -> Result<()> {
+        if !self.fs.has_changes() {
+            return Ok(());
+        }
+        let mut bench = mem::take(&mut self.fs.metadata.lock().workbench);
+        let result = self.commit_with(&mut bench);
+        self.fs.metadata.lock().workbench = bench;
+        result
+    }
+
+    fn commit_with(&self, bench: &mut Workbench) -> Result<()> {
+        self.write_content();
+        self.write_phases(bench, |phase| phase == Phase::New)?;
+        self.fs.device.flush()?;
+        let strict = {
+            let metadata = self.fs.metadata.lock();
+            metadata.strict || metadata.buffer.has(Phase::Last)
+        };
+        self.put_inodes(|links| links > 0)?;
+        self.put_descriptors()?;
+        if strict {
+            self.write_phases(bench, |phase| phase == Phase::Map)?;
+            self.fs.device.flush()?;
+            self.write_phases(bench, |phase| phase == Phase::Names)?;
+            self.fs.device.flush()?;
+        }
+        let finished = self.finish(bench);
+        if finished.is_err() {
+            // What was freed is not free: the disk may still lead to it.
+            self.apply_freed(false)?;
+        }
+        finished?;
+        self.settle()
+    }
+
+    /// The rest: what was lost and freed, and whatever is not written yet.
+    fn finish(&self, bench: &mut Workbench) -> Result<()> {
+        self.apply_freed(true)?;
+        self.put_inodes(|links| links == 0)?;
+        self.put_descriptors()?;
+        self.write_phases(bench, |phase| phase < Phase::Last)?;
+        if self.fs.metadata.lock().buffer.has(Phase::Last) {
+            self.fs.device.flush()?;
+            self.write_phases(bench, |phase| phase == Phase::Last)?;
+        }
+        let mut superblock = self.superblock()?;
+        let (blocks, inodes) = {
+            let metadata = self.fs.metadata.lock();
+            (metadata.groups.free_blocks, metadata.groups.free_inodes)
+        };
+        superblock.count(blocks, inodes, self.now());
+        // This flushes.
+        self.put_superblock(superblock)
+    }
+
+    /// The content of files that have new blocks.
+    fn write_content(&self) {
+        let file = |at: usize| self.fs.metadata.lock().changed.get(at).cloned();
+        for inode in (0..).map_while(file) {
+            let grown = {
+                let mut state = inode.lock();
+                state.now.held = false;
+                state.now.grown
+            };
+            if !grown {
+                continue;
+            }
+            let written = inode.file.write_out();
+            let mut state = inode.lock();
+            (state.now.grown, state.now.held) = (written.is_err(), written.is_err());
+            drop(state);
+            if let Err(error) = written {
+                let (source, ino) = (&self.fs.source, inode.number.get());
+                warn!(target: "ext2", "{source}: inode {ino} is not written, as its content cannot be: {error}");
+            }
+        }
+    }
+
+    /// Put the changed inodes, those with so many links as `which` says, into their blocks.
+    fn put_inodes(&self, which: impl Fn(u32) -> bool) -> Result<()> {
+        let inode = |at: usize| self.fs.metadata.lock().changed.get(at).cloned();
+        for inode in (0..).map_while(inode) {
+            let state = inode.lock().clone();
+            if state.now.held || !which(state.links) {
+                continue;
+            }
+            let (block, from) = self.fs.geometry.place(self.fs.locate(inode.number, self.fs)?);
+            let size = self.fs.geometry.inode_size();
+            self.edit(block, Phase::Map, |bytes| {
+                if let Some(place) = bytes.get_mut(from..from + size) {
+                    store(&inode, &state, &self.fs.geometry, place);
+                }
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Put the counts of the groups that changed into their descriptors.
+    fn put_descriptors(&self) -> Result<()> {
+        let count = self.fs.metadata.lock().groups.count();
+        for number in 0..count {
+            let group = *self.fs.metadata.lock().groups.get(number)?;
+            if !group.changed {
+                continue;
+            }
+            let (block, from) = self.fs.geometry.place(self.fs.geometry.descriptor_of(number));
+            self.edit(block, Phase::Map, |bytes| {
+                let place = bytes.get_mut(from..).unwrap_or_default();
+                let Ok((mut raw, _)) = RawGroup::read_from_prefix(place) else { return };
+                raw.free_blocks = U16::new(group.free_blocks as u16);
+                raw.free_inodes = U16::new(group.free_inodes as u16);
+                raw.directories = U16::new(group.directories as u16);
+                let _ = raw.write_to_prefix(place);
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Write the blocks of some phases, neighbours together.
+    fn write_phases(&self, bench: &mut Workbench, phases: impl Fn(Phase) -> bool) -> Result<()> {
+        let Workbench { list, staging } = bench;
+        self.fs.metadata.lock().buffer.list(phases, list);
+        for blocks in list.chunks((staging.len() * self.fs.geometry.blocks_per_page()).max(1)) {
+            self.write_blocks(blocks, staging)?;
+        }
+        Ok(())
+    }
+
+    /// Write these blocks, by way of `staging`, which has room for them.
+    fn write_blocks(&self, blocks: &[u32], staging: &mut [Frame]) -> Result<()> {
+        let block_size = self.fs.geometry.block_size();
+        {
+            let metadata = self.fs.metadata.lock();
+            let places = staging.iter_mut().flat_map(|frame| frame.bytes_mut().chunks_mut(block_size));
+            for (block, place) in blocks.iter().zip(places) {
+                place.copy_from_slice(metadata.buffer.get(*block).ok_or(Error::NoMemory)?);
+            }
+        }
+        let mut requests: Vec<WriteRequest<'_>> = Vec::new();
+        requests.try_reserve(blocks.len()).map_err(|_| Error::NoMemory)?;
+        let places = staging.iter().flat_map(|frame| frame.bytes().chunks(block_size));
+        let mut next = None;
+        for (&block, place) in blocks.iter().zip(places) {
+            if next != Some(block) {
+                let sector = u64::from(block) * (block_size / SECTOR_SIZE) as u64;
+                requests.push(WriteRequest { sector, segments: Vec::new() });
+            }
+            if let Some(request) = requests.last_mut() {
+                request.segments.try_reserve(1).map_err(|_| Error::NoMemory)?;
+                request.segments.push(place);
+            }
+            next = block.checked_add(1);
+        }
+        self.fs.device.write(&requests)?;
+        let mut metadata = self.fs.metadata.lock();
+        blocks.iter().for_each(|&block| metadata.buffer.written(block));
+        drop(metadata);
+        let page = |block: u32| (u64::from(block) * block_size as u64 / FRAME_SIZE as u64) as u32;
+        for run in blocks.chunk_by(|one, next| one + 1 == *next) {
+            if let [first, ..] = run {
+                self.fs.disk.invalidate(page(*first), page(first + run.len() as u32 - 1));
+            }
+        }
+        Ok(())
+    }
+
+    /// All of it is on the disk: what was freed is free, and who was deleted is gone.
+    fn settle(&self) -> Result<()> {
+        let mut metadata = self.fs.metadata.lock();
+        let groups = &mut metadata.groups;
+        groups.freed_blocks.clear();
+        groups.freed_inodes.clear();
+        groups.waiting_blocks = 0;
+        for number in 0..groups.count() {
+            groups.get_mut(number)?.changed = false;
+        }
+        metadata.strict = false;
+        drop(metadata);
+        let mut at = 0;
+        loop {
+            let Some(inode) = self.fs.metadata.lock().changed.get(at).cloned() else { return Ok(()) };
+            let gone = {
+                let mut state = inode.lock();
+                if state.now.held {
+                    at += 1;
+                    continue;
+                }
+                (state.now.changed, state.now.born) = (false, false);
+                state.links == 0 && state.opens == 0
+            };
+            self.fs.metadata.lock().changed.swap_remove(at);
+            if gone {
+                self.fs.inodes.lock().remove(inode.number);
+            } else {
+                self.restamp(&inode)?;
+            }
+        }
+    }
+
+    /// What the file is told by after a kexec is what was just written.
+    fn restamp(&self, inode: &Arc<Inode>) -> Result<()> {
+        if inode.kind != FileType::Regular {
+            return Ok(());
+        }
+        let mut bytes = [0; INODE_MAX];
+        let bytes = bytes.get_mut(..self.fs.geometry.inode_size().min(INODE_MAX)).unwrap_or_default();
+        self.fs.read_disk(self.fs.locate(inode.number, self.fs)?, bytes)?;
+        let (stamp, generation) = proof::stamp(bytes);
+        Ok(inode.file.restamp(self.fs.id, inode.number.get().into(), generation, stamp)?)
+    }
+}
