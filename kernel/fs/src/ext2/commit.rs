@@ -30,13 +30,24 @@ use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
 impl Ext2 {
-    /// Bring everything to the disk, and let it say that it was left as it should be.
+    /// Bring everything to the disk, and let it say that it was left as it should be. What failed since everything was asked for
+    /// last is told, even if it is on the disk by now.
     pub(super) fn sync_all(&self) -> Result<()> {
         self.check_mounted()?;
         let content = self.cache.sync(None).map_err(Error::from);
+        content.and(self.commit_and_rest())
+    }
+
+    /// Likewise before the filesystem goes: all that matters is whether something is not on the disk.
+    pub(super) fn write_all(&self) -> Result<()> {
+        self.check_mounted()?;
+        let content = self.cache.write_out(None).map_err(Error::from);
+        content.and(self.commit_and_rest())
+    }
+
+    fn commit_and_rest(&self) -> Result<()> {
         let change = self.turn();
-        let committed = change.commit_all();
-        content.and(committed)?;
+        change.commit_all()?;
         change.rest()
     }
 

@@ -213,7 +213,7 @@ impl FileSystem for Ext2 {
     }
 
     fn unmount(&self) -> Result<()> {
-        match self.sync_all() {
+        match self.write_all() {
             Ok(()) => {}
             // It will never be written, and is not to be kept for that.
             Err(error @ Error::Device(BlockError::Dead)) => {
