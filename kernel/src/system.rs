@@ -14,6 +14,7 @@ use fs::Error;
 use fs::block::BlockDevice;
 use fs::error::Result;
 use fs::ext2::Ext2;
+use fs::ext4::Ext4;
 use fs::filesystem::Time;
 use fs::tmpfs::{Census, Environment, Options, Tmpfs};
 use fs::vfs::Vfs;
@@ -111,7 +112,13 @@ impl System {
             machine,
         };
         for (point, tmpfs) in restored {
-            say("tmpfs", &point, system.attach(&point, tmpfs));
+            let tmpfs = Arc::new(tmpfs);
+            let attached = system.attach(&point, tmpfs.clone());
+            if attached.is_err() {
+                // What is in it stays until this kernel is up: the one before may be wanted again.
+                system.generation.no_place_for(tmpfs);
+            }
+            say("tmpfs", &point, attached);
         }
         if system.tmpfs_at(TMP).is_none() {
             say("tmpfs", TMP, system.mount_tmpfs(TMP, Options::default()));
@@ -142,11 +149,10 @@ impl System {
     /// # Errors
     /// What the name space says of the mount point.
     pub fn mount_tmpfs(&self, point: &[u8], options: Options) -> Result<()> {
-        self.attach(point, Tmpfs::new(environment(&self.cache), options))
+        self.attach(point, Arc::new(Tmpfs::new(environment(&self.cache), options)))
     }
 
-    fn attach(&self, point: &[u8], tmpfs: Tmpfs) -> Result<()> {
-        let tmpfs = Arc::new(tmpfs);
+    fn attach(&self, point: &[u8], tmpfs: Arc<Tmpfs>) -> Result<()> {
         self.vfs.mount(point, tmpfs.clone())?;
         self.tmpfs.lock().push((self.vfs.point_path(point)?, tmpfs));
         Ok(())
@@ -169,7 +175,11 @@ impl System {
     /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
     pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
         let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
-        self.vfs.mount(point, Ext2::mount_for_writing(disk.clone(), self.cache.clone(), wall_clock)?)
+        match Ext2::mount_for_writing(disk.clone(), self.cache.clone(), wall_clock) {
+            // Perhaps one that ext4 has.
+            Err(Error::Feature { .. }) => self.vfs.mount(point, Ext4::mount(disk.clone(), self.cache.clone())?),
+            mounted => self.vfs.mount(point, mounted?),
+        }
     }
 
     /// The host wants donated frames back: up to `wanted`.

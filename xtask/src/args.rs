@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::donation::Donation;
+use crate::image::BLOCK_SIZES;
 use crate::machine::Board;
 use crate::size::{Amount, Size};
 
@@ -232,10 +233,22 @@ pub struct Test {
     /// Take a guest through so many kexecs instead, with a tree that changes in between
     #[arg(long, value_name = "N", conflicts_with_all = ["soak", "faults", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub generations: Option<u32>,
-    /// Only give the handover format handovers of a fuzzer's making, for so many seconds; needs a nightly compiler
+    /// Only give the handover format and ext2 what a fuzzer makes up, for so many seconds; needs a nightly compiler
     #[arg(long, value_name = "SECONDS", conflicts_with_all = ["generations", "soak", "faults", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub fuzz: Option<u32>,
-    /// Seed of the soak, or of the generations [default: from the clock]
+    /// Do so many random operations on the guest's disk and on a model, and compare, instead
+    #[arg(long, value_name = "N", conflicts_with_all = ["soak", "generations", "faults", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..))]
+    pub fs_ops: Option<u32>,
+    /// Kill so many guests while they write to their disks, and see that nothing is lost, instead
+    #[arg(long, value_name = "N", conflicts_with_all = ["soak", "generations", "faults", "fs_ops", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..))]
+    pub fs_kill: Option<u32>,
+    /// Block size of the file system for --fs-ops and --fs-kill: 1024, 2048 or 4096 [default: each in turn]
+    #[arg(long, value_name = "BYTES", value_parser = block_size)]
+    pub block_size: Option<u32>,
+    /// Mount and walk so many damaged images, instead
+    #[arg(long, value_name = "N", conflicts_with_all = ["soak", "generations", "faults", "fs_ops", "fs_kill", "filter", "list"], value_parser = clap::value_parser!(u32).range(1..))]
+    pub fs_images: Option<u32>,
+    /// Seed of the soak, the generations, operations, kills or images [default: from the clock]
     #[arg(long, value_name = "N", conflicts_with_all = ["faults", "filter", "list"])]
     pub seed: Option<u64>,
     /// How long to soak
@@ -284,6 +297,11 @@ pub struct Bench {
     /// Measure cleancache with 1,000,000 pages too, in a guest of 6 GiB
     #[arg(long)]
     pub large: bool,
+}
+
+fn block_size(text: &str) -> Result<u32, String> {
+    let size = text.parse().ok().filter(|size| BLOCK_SIZES.contains(size));
+    size.ok_or_else(|| format!("one of {BLOCK_SIZES:?} is wanted"))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

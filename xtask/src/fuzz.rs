@@ -1,4 +1,4 @@
-//! `test --fuzz SECONDS`: the fuzz target of the handover format, under cargo-fuzz and a nightly compiler.
+//! `test --fuzz SECONDS`: the fuzz targets of the handover format and of ext2 images, under cargo-fuzz and a nightly compiler.
 //!
 //! Both are taken where they are found; cargo-fuzz is installed if it is not there and that is allowed. What is found stays under
 //! the target directory and is the next run's beginning; what fails is named, and is to be added to the corpus. The ordinary
@@ -12,26 +12,46 @@ use anyhow::{Context, Result, bail};
 use crate::host::{self, Install};
 use crate::places::{Places, make_dir};
 
-const WHERE: &str = "kernel/handover/fuzz";
-const TARGET: &str = "restore";
-/// The longest handover that is tried: two frames and a bit.
-const MOST_BYTES: u32 = 12_288;
+/// A fuzz target.
+struct Target {
+    place: &'static str,
+    name: &'static str,
+    /// The longest input that is tried.
+    most_bytes: u32,
+}
+
+const TARGETS: [Target; 2] = [
+    // Two frames and a bit.
+    Target { place: "kernel/handover/fuzz", name: "restore", most_bytes: 12_288 },
+    // As many patches as are applied.
+    Target { place: "kernel/fs/fuzz", name: "images", most_bytes: 512 },
+];
 /// Seconds that one input may take: nothing may depend on a number in it.
 const PATIENCE: u32 = 10;
 /// MiB: a machine that is over leaves some hundred bytes behind.
 const MEMORY: u32 = 4096;
 
-/// Fuzzes for so many seconds. `Ok(Err(_))` says which input is not lived through.
+/// Fuzzes for so many seconds, with each target for its part of them. `Ok(Err(_))` says which input is not lived through.
 pub fn fuzz(places: &Places, install: Install, seconds: u32) -> Result<Result<(), String>> {
     prepare(install)?;
-    let home = places.root().join(WHERE);
-    let corpus = places.fuzz().join("corpus");
+    let each = (seconds / TARGETS.len() as u32).max(1);
+    for target in &TARGETS {
+        if let Err(problem) = fuzz_one(places, target, each)? {
+            return Ok(Err(format!("{}: {problem}", target.name)));
+        }
+    }
+    Ok(Ok(()))
+}
+
+fn fuzz_one(places: &Places, target: &Target, seconds: u32) -> Result<Result<(), String>> {
+    let home = places.root().join(target.place);
+    let corpus = places.fuzz().join("corpus").join(target.name);
     make_dir(&corpus)?;
     let artifacts = format!("-artifact_prefix={}/", places.fuzz().display());
     let mut cargo = nightly("fuzz");
     cargo.args(["run", "--fuzz-dir"]).arg(&home).arg("--target-dir").arg(places.fuzz().join("target"));
-    cargo.arg(TARGET).arg(&corpus).arg(home.join("corpus").join(TARGET)).arg("--");
-    cargo.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={MOST_BYTES}"));
+    cargo.arg(target.name).arg(&corpus).arg(home.join("corpus").join(target.name)).arg("--");
+    cargo.arg(format!("-max_total_time={seconds}")).arg(format!("-max_len={}", target.most_bytes));
     cargo.arg(format!("-timeout={PATIENCE}")).arg(format!("-rss_limit_mb={MEMORY}")).arg(&artifacts);
     // A machine that is over is kept for ever, for references that may still be there.
     cargo.env("ASAN_OPTIONS", "detect_leaks=0").arg("-detect_leaks=0");
@@ -40,7 +60,7 @@ pub fn fuzz(places: &Places, install: Install, seconds: u32) -> Result<Result<()
     let said = String::from_utf8_lossy(&ended.stderr);
     if ended.status.success() {
         match said.lines().rev().find(|line| line.contains("DONE")) {
-            Some(done) => println!("fuzz: {}", done.trim()),
+            Some(done) => println!("fuzz {}: {}", target.name, done.trim()),
             None => return Ok(Err("the fuzzer did not say that it was done".to_owned())),
         }
         return Ok(Ok(()));

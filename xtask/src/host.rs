@@ -27,6 +27,8 @@ pub enum Tool {
     Qemu,
     /// Makes disk images.
     Mke2fs,
+    /// Checks and repairs disk images.
+    E2fsck,
     /// Looks into disk images.
     Debugfs,
 }
@@ -37,6 +39,7 @@ impl Tool {
         match self {
             Tool::Qemu => "qemu-system-x86_64",
             Tool::Mke2fs => "mke2fs",
+            Tool::E2fsck => "e2fsck",
             Tool::Debugfs => "debugfs",
         }
     }
@@ -45,6 +48,7 @@ impl Tool {
         match self {
             Tool::Qemu => "to run the guest",
             Tool::Mke2fs => "to make disk images",
+            Tool::E2fsck => "to check disk images",
             Tool::Debugfs => "to look into disk images",
         }
     }
@@ -53,7 +57,7 @@ impl Tool {
     fn package(self, manager: &Manager) -> &'static str {
         match self {
             Tool::Qemu => manager.qemu,
-            Tool::Mke2fs | Tool::Debugfs => "e2fsprogs",
+            Tool::Mke2fs | Tool::E2fsck | Tool::Debugfs => "e2fsprogs",
         }
     }
 

@@ -20,6 +20,8 @@ const INODE_SIZE: u64 = 256;
 /// Bitmaps, group descriptors, and whatever else was not counted.
 const SLACK_BYTES: u64 = 4 << 20;
 const SLACK_INODES: u64 = 64;
+/// The journal that mke2fs makes in an image of some megabytes.
+const JOURNAL_BYTES: u64 = 4 << 20;
 
 /// What a directory needs in an image.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,6 +78,14 @@ impl Needs {
 /// # Errors
 /// If the tree cannot be read, or mke2fs fails; the message is then mke2fs's.
 pub fn from_directory(tree: &Path, image: &Path, block_size: u32, install: Install) -> Result<()> {
+    from_directory_as("ext2", tree, image, block_size, install)
+}
+
+/// Makes an image of the directory `tree` at `image`, with a file system of this type, as mke2fs names it.
+///
+/// # Errors
+/// As for [`from_directory`].
+pub fn from_directory_as(fs_type: &str, tree: &Path, image: &Path, block_size: u32, install: Install) -> Result<()> {
     if !BLOCK_SIZES.contains(&block_size) {
         bail!("ext2 has no blocks of {block_size} bytes");
     }
@@ -84,10 +94,12 @@ pub fn from_directory(tree: &Path, image: &Path, block_size: u32, install: Insta
     needs.add_tree(tree, block)?;
     let inodes = needs.inodes + needs.inodes / 16 + SLACK_INODES;
     let tables = inodes * INODE_SIZE / block;
-    let blocks = needs.blocks + needs.blocks / 16 + tables + SLACK_BYTES / block;
+    // Room for a journal, where there is one.
+    let slack = if fs_type == "ext2" { SLACK_BYTES } else { SLACK_BYTES + JOURNAL_BYTES };
+    let blocks = needs.blocks + needs.blocks / 16 + tables + slack / block;
     let mut mke2fs = Command::new(Tool::Mke2fs.find(install)?);
     mke2fs
-        .args(["-q", "-F", "-t", "ext2", "-m", "0", "-O", "^resize_inode"])
+        .args(["-q", "-F", "-t", fs_type, "-m", "0", "-O", "^resize_inode"])
         .args(["-L", "holdover", "-b", &block_size.to_string()])
         .args(["-I", &INODE_SIZE.to_string(), "-N", &inodes.to_string()])
         .arg("-d")

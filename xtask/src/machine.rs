@@ -47,13 +47,40 @@ pub enum Accel {
     Counted,
 }
 
-/// The image behind /disk. Nothing that the guest writes ever reaches the file.
+/// The image behind /disk.
 #[derive(Clone, Debug)]
 pub struct Disk {
     /// A raw image.
     pub image: PathBuf,
-    /// The 512-byte sector that cannot be read, if the disk is to be faulty.
-    pub bad_sector: Option<u64>,
+    /// Whether what the guest writes reaches the file; it lives in a temporary one otherwise.
+    pub keep: bool,
+    /// What goes wrong in it.
+    pub faults: Vec<Fault>,
+}
+
+/// A request that fails, by QEMU's blkdebug.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fault {
+    /// What is to fail.
+    pub on: Access,
+    /// The 512-byte sector that the request touches; any, if it is not given.
+    pub sector: Option<u64>,
+    /// Whether it fails once only.
+    #[serde(default)]
+    pub once: bool,
+}
+
+/// A kind of request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Access {
+    /// A read.
+    Read,
+    /// A write.
+    Write,
+    /// A flush.
+    Flush,
 }
 
 /// Who reads the serial line.
@@ -243,19 +270,44 @@ impl Machine {
 const ALIGNMENT_OF_DIMMS: Size = Size::mib(1024);
 
 impl Disk {
+    /// A disk that forgets what is written to it, and in which nothing goes wrong.
+    pub fn sound(image: PathBuf) -> Disk {
+        Disk { image, keep: false, faults: Vec::new() }
+    }
+
     fn option(&self) -> OsString {
-        let mut option = OsString::from("if=none,id=disk,format=raw,snapshot=on,");
-        match self.bad_sector {
-            None => option.push("file="),
-            Some(sector) => {
-                option.push("file.driver=blkdebug,file.inject-error.0.event=read_aio,");
-                option.push(format!("file.inject-error.0.sector={sector},"));
-                option.push("file.inject-error.0.errno=5,file.image.driver=file,");
-                option.push("file.image.filename=");
+        let mut option = OsString::from("if=none,id=disk,format=raw,");
+        // Errors come to the guest, even the one that the host's disk is full; else QEMU would stop.
+        option.push("rerror=report,werror=report,");
+        option.push(if self.keep { "cache=writeback," } else { "snapshot=on," });
+        if self.faults.is_empty() {
+            option.push("file=");
+        } else {
+            option.push("file.driver=blkdebug,");
+            for (at, fault) in self.faults.iter().enumerate() {
+                option.push(fault.option(at));
             }
+            option.push("file.image.driver=file,file.image.filename=");
         }
         option.push(escaped(&self.image));
         option
+    }
+}
+
+impl Fault {
+    fn option(self, at: usize) -> String {
+        let Fault { on, sector, once } = self;
+        let event = match on {
+            Access::Read => "read_aio",
+            Access::Write => "write_aio",
+            Access::Flush => "flush_to_disk",
+        };
+        let sector = sector.map_or(String::new(), |sector| format!("file.inject-error.{at}.sector={sector},"));
+        let once = if once { "on" } else { "off" };
+        format!(
+            "file.inject-error.{at}.event={event},file.inject-error.{at}.errno=5,{sector}\
+             file.inject-error.{at}.once={once},"
+        )
     }
 }
 
@@ -279,7 +331,7 @@ pub(crate) mod tests {
             accel: Accel::Tcg,
             memory: Size::mib(64),
             donations: vec![Donation { kind: Kind::CarveOut, size: Size::mib(16) }],
-            disk: Some(Disk { image: "/t/a,b.img".into(), bad_sector: None }),
+            disk: Some(Disk::sound("/t/a,b.img".into())),
             processors: 1,
             policy: Some("lru".to_owned()),
             log: Some(LogLevel::Debug),

@@ -14,6 +14,7 @@ mod commands;
 mod counters;
 mod crossing;
 mod crossing_picture;
+mod disk_ops;
 mod donation;
 mod faults;
 mod fuzz;
@@ -109,7 +110,7 @@ fn setup(places: &Places, install: Install) -> Result<()> {
             format!("Debian's rustc-web, linked by {}", linker.display())
         }
     });
-    let tools = [Tool::Qemu, Tool::Mke2fs, Tool::Debugfs].map(|tool| {
+    let tools = [Tool::Qemu, Tool::Mke2fs, Tool::E2fsck, Tool::Debugfs].map(|tool| {
         let found = tool.find(install);
         found.map(|path| path.display().to_string())
     });

@@ -12,10 +12,12 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::args::{Profile, Test};
+use crate::disk_ops;
 use crate::faults;
 use crate::fuzz;
 use crate::generations;
 use crate::host::Install;
+use crate::image::BLOCK_SIZES;
 use crate::outcome::Exit;
 use crate::places::Places;
 use crate::scenario::{self, Scenario, play};
@@ -70,6 +72,15 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
         let lived = generations::live(&workshop, "generations", seed, count)?;
         return Ok(judged(lived.map(|figures| print!("{figures}"))).close());
     }
+    if let Some(count) = args.fs_ops {
+        return disk_runs(places, install, args, "fs-ops", count, disk_ops::operate);
+    }
+    if let Some(count) = args.fs_kill {
+        return disk_runs(places, install, args, "fs-kill", count, disk_ops::kill::kill);
+    }
+    if let Some(count) = args.fs_images {
+        return fs_images(&places, count, args.seed);
+    }
     if args.faults {
         return Ok(try_faults(&places)?.close());
     }
@@ -88,6 +99,48 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
         }
     }
     Ok(tally.close())
+}
+
+/// What does so many things to the disk.
+type DiskRun = fn(&Workshop, &str, disk_ops::Run) -> Result<Result<String, String>>;
+
+/// Does `count` of them, shared among the block sizes that were asked for.
+fn disk_runs(places: Places, install: Install, args: &Test, name: &str, count: u32, run: DiskRun) -> Result<Exit> {
+    let workshop = Workshop::open(places, install, args.profile.or(Profile::Release))?;
+    let seed = args.seed.map_or_else(soak::seed_from_clock, Ok)?;
+    println!("{name}: seed {seed}, {count}");
+    let sizes = args.block_size.map_or(BLOCK_SIZES.to_vec(), |size| vec![size]);
+    let mut tally = Tally::default();
+    for (block_size, count) in sizes.iter().zip(shares(count, sizes.len() as u32)) {
+        let started = Instant::now();
+        let outcome = run(&workshop, name, disk_ops::Run { seed, count, block_size: *block_size })?;
+        let seconds = started.elapsed().as_secs_f64();
+        match outcome {
+            Ok(figures) => {
+                tally.passed += 1;
+                println!("ok    blocks of {block_size} {seconds:5.1} s  {figures}");
+            }
+            Err(problem) => {
+                tally.failed += 1;
+                println!("FAIL  blocks of {block_size} {seconds:5.1} s  {problem}");
+            }
+        }
+    }
+    Ok(tally.close())
+}
+
+/// A number in so many parts, none of which is 0.
+fn shares(count: u32, parts: u32) -> Vec<u32> {
+    (0..parts).map(|at| ((count + at) / parts).max(1)).collect()
+}
+
+/// The host's test of damaged images, with more of them.
+fn fs_images(places: &Places, count: u32, seed: Option<u64>) -> Result<Exit> {
+    let seed = seed.map_or_else(soak::seed_from_clock, Ok)?;
+    println!("fs-images: seed {seed}, {count}");
+    let variables = [("FS_IMAGES", count.to_string()), ("FS_SEED", seed.to_string())];
+    let which = ["--package", "fs", "--test", "ext2_images", "--", "--ignored", "--nocapture"];
+    Ok(cargo_test_with(places, &which, &variables)?.close())
 }
 
 /// The count of a test that stands alone; says what is wrong.
@@ -112,8 +165,13 @@ fn host_tests(places: &Places) -> Result<Tally> {
 }
 
 fn cargo_test(places: &Places, which: &[&str]) -> Result<Tally> {
+    cargo_test_with(places, which, &[])
+}
+
+fn cargo_test_with(places: &Places, which: &[&str], variables: &[(&str, String)]) -> Result<Tally> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(places.root());
+    cargo.envs(variables.iter().map(|(name, value)| (name, value)));
     cargo.args(["test", "--quiet", "--no-fail-fast"]).args(which).stdout(Stdio::piped());
     let mut child = cargo.spawn().context("cannot start cargo")?;
     let mut tally = Tally::default();

@@ -157,7 +157,7 @@ impl Workshop {
 
     /// A sound image for machines of this workshop.
     pub fn disk(image: PathBuf) -> Option<Disk> {
-        Some(Disk { image, bad_sector: None })
+        Some(Disk::sound(image))
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use crate::image;
-use crate::machine::Disk;
+use crate::machine::{Access, Disk, Fault};
 use crate::places::WorkDir;
 use crate::size::Size;
 use crate::tree;
@@ -28,6 +28,9 @@ pub enum DiskKind {
         /// In /boot there is a kernel of the previous handover version too.
         #[serde(default)]
         previous: bool,
+        /// The file system's type, as mke2fs names it.
+        #[serde(default = "ext2", rename = "type")]
+        fs_type: String,
     },
     /// The sample, and many files beside it in /bulk.
     Bulk {
@@ -64,6 +67,10 @@ pub enum DiskKind {
     Garbage,
 }
 
+fn ext2() -> String {
+    "ext2".to_owned()
+}
+
 fn four_kib() -> u32 {
     4096
 }
@@ -82,7 +89,7 @@ impl DiskKind {
     pub fn prepare(&self, workshop: &Workshop, work: &WorkDir) -> Result<Prepared> {
         let (tree, image) = (work.join("tree"), work.join("disk.img"));
         let bootable = &workshop.built.bootable;
-        let mut block_size = four_kib();
+        let (mut block_size, mut fs_type) = (four_kib(), ext2());
         match self {
             DiskKind::None => return Ok(Prepared { disk: None, tree }),
             DiskKind::Garbage => {
@@ -94,8 +101,8 @@ impl DiskKind {
                 image::of_type(fs_type, &image, workshop.install)?;
                 return Ok(sound(image, tree));
             }
-            DiskKind::Sample { block_size: size, previous } => {
-                block_size = *size;
+            DiskKind::Sample { block_size: size, previous, fs_type: of_type } => {
+                (block_size, fs_type) = (*size, of_type.clone());
                 tree::sample(&tree, bootable)?;
                 if *previous {
                     let (from, to) = (workshop.previous()?.bootable, tree.join("boot/previous"));
@@ -118,11 +125,11 @@ impl DiskKind {
             }
             DiskKind::Faulty => tree::sample(&tree, bootable)?,
         }
-        image::from_directory(&tree, &image, block_size, workshop.install)?;
+        image::from_directory_as(&fs_type, &tree, &image, block_size, workshop.install)?;
         let mut prepared = sound(image, tree);
         if let (DiskKind::Faulty, Some(disk)) = (self, &mut prepared.disk) {
             let sector = image::first_sector(&disk.image, "/big.bin", block_size, workshop.install)?;
-            disk.bad_sector = Some(sector);
+            disk.faults.push(Fault { on: Access::Read, sector: Some(sector), once: false });
         }
         Ok(prepared)
     }

@@ -71,6 +71,10 @@ pub struct Scenario {
     pub kernel: Kernel,
     /// So many kexecs in a row, with a tree that changes in between, and nothing else.
     pub generations: Option<u32>,
+    /// So many random operations on a disk of its own, and nothing else.
+    pub fs_ops: Option<OnDisk>,
+    /// So many guests killed while they write, and nothing else.
+    pub fs_kill: Option<OnDisk>,
     /// What is typed.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
@@ -142,6 +146,16 @@ pub struct Bounds {
     pub max: u64,
 }
 
+/// How much is done to a disk.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct OnDisk {
+    /// How often.
+    pub count: u32,
+    /// The file system's block size.
+    pub block_size: u32,
+}
+
 /// Which kernel a scenario boots.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -202,8 +216,9 @@ impl Scenario {
     fn parse(name: &str, text: &str) -> Result<Scenario> {
         let mut scenario: Scenario = toml::from_str(text)?;
         scenario.name = name.to_owned();
-        if scenario.generations.is_some() && !scenario.steps.is_empty() {
-            bail!("a scenario of generations has no steps");
+        let other = scenario.generations.is_some() || scenario.fs_ops.is_some() || scenario.fs_kill.is_some();
+        if other && !scenario.steps.is_empty() {
+            bail!("a scenario of generations, operations or kills has no steps");
         }
         let mut labels = Vec::new();
         for step in &scenario.steps {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use crate::disk_ops::{self, Run};
 use crate::generations;
 use crate::guest::{Done, Guest, Limit, Listener, Record};
 use crate::machine::Machine;
@@ -14,11 +15,11 @@ use crate::scenario::changing::ChangingDisk;
 use crate::scenario::check::{Context, check, find};
 use crate::scenario::disk::{Prepared, host_sums};
 use crate::scenario::host::Host;
-use crate::scenario::{Kernel, Scenario, Step, transcript};
+use crate::scenario::{Kernel, OnDisk, Scenario, Step, transcript};
 use crate::session::Session;
 use crate::workshop::Workshop;
 
-/// What generations of a scenario do follows from this.
+/// What generations or operations of a scenario do follows from this.
 const SEED: u64 = 1;
 
 /// Plays it.
@@ -28,6 +29,13 @@ const SEED: u64 = 1;
 pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), String>> {
     if let Some(count) = scenario.generations {
         return Ok(generations::live(workshop, &scenario.name, SEED, count)?.map(drop));
+    }
+    let run = |OnDisk { count, block_size }| Run { seed: SEED, count, block_size };
+    if let Some(on_disk) = scenario.fs_ops {
+        return Ok(disk_ops::operate(workshop, &scenario.name, run(on_disk))?.map(drop));
+    }
+    if let Some(on_disk) = scenario.fs_kill {
+        return Ok(disk_ops::kill::kill(workshop, &scenario.name, run(on_disk))?.map(drop));
     }
     let work = workshop.places.work_dir(&scenario.name)?;
     let prepared = scenario.disk.prepare(workshop, &work)?;
