@@ -20,7 +20,12 @@ pub const BENCHES: [Bench; 3] = [
         run: overwrite,
     },
     Bench { name: "cache-append", about: "append 4 KiB in the page cache", usual: true, run: append },
-    Bench { name: "write-back", about: "write 4 KiB back, in runs, to a disk that costs nothing", usual: true, run: write_back },
+    Bench {
+        name: "write-back",
+        about: "write 4 KiB back, in runs, to a disk that costs nothing",
+        usual: true,
+        run: write_back,
+    },
 ];
 
 /// A disk that has zeros and takes everything.
@@ -59,9 +64,8 @@ fn write(cache: &PageCache, file: FileId, page: &Page, pages: usize) -> Result<(
 fn overwrite(session: &mut Session<'_>) -> Outcome<Count> {
     with_file(session, |cache, file, page| {
         let size = FRAME_SIZE as u64;
-        let again = |operations: usize| {
-            (0..operations).try_for_each(|_| cache.write(file, size, 0, black_box(page)).map(drop))
-        };
+        let again =
+            |operations: usize| (0..operations).try_for_each(|_| cache.write(file, size, 0, black_box(page)).map(drop));
         again(WARM_UP)?;
         let mut count = Count::default();
         count.add(OPERATIONS, || again(OPERATIONS))?;

@@ -38,7 +38,8 @@ impl Ext2 {
         content.and(self.commit_and_rest())
     }
 
-    /// Likewise before the filesystem goes: all that matters is whether something is not on the disk.
+    /// Likewise without being asked, or before a kexec or the end of the mount: all that matters is whether something is not on the
+    /// disk.
     pub(super) fn write_all(&self) -> Result<()> {
         self.check_mounted()?;
         let content = self.cache.write_out(None).map_err(Error::from);
@@ -49,13 +50,6 @@ impl Ext2 {
         let change = self.turn();
         change.commit_all()?;
         change.rest()
-    }
-
-    /// Bring everything to the disk that is not there, without being asked.
-    pub(super) fn commit_aged(&self) -> Result<()> {
-        self.check_mounted()?;
-        let content = self.cache.write_out(None).map_err(Error::from);
-        content.and(self.turn().commit_all())
     }
 
     /// Bring a file to the disk.

@@ -198,7 +198,7 @@ impl FileSystem for Ext2 {
     }
 
     fn commit(&self) -> Result<()> {
-        self.commit_aged()
+        self.write_all()
     }
 
     fn stat_fs(&self) -> Result<StatFs> {
