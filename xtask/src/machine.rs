@@ -297,15 +297,15 @@ impl Disk {
 impl Fault {
     fn option(self, at: usize) -> String {
         let Fault { on, sector, once } = self;
-        let event = match on {
-            Access::Read => "read_aio",
-            Access::Write => "write_aio",
-            Access::Flush => "flush_to_disk",
+        let (event, kind) = match on {
+            Access::Read => ("read_aio", "read"),
+            Access::Write => ("write_aio", "write"),
+            Access::Flush => ("flush_to_disk", "flush"),
         };
         let sector = sector.map_or(String::new(), |sector| format!("file.inject-error.{at}.sector={sector},"));
         let once = if once { "on" } else { "off" };
         format!(
-            "file.inject-error.{at}.event={event},file.inject-error.{at}.errno=5,{sector}\
+            "file.inject-error.{at}.event={event},file.inject-error.{at}.iotype={kind},file.inject-error.{at}.errno=5,{sector}\
              file.inject-error.{at}.once={once},"
         )
     }
