@@ -112,7 +112,13 @@ impl System {
             machine,
         };
         for (point, tmpfs) in restored {
-            say("tmpfs", &point, system.attach(&point, tmpfs));
+            let tmpfs = Arc::new(tmpfs);
+            let attached = system.attach(&point, tmpfs.clone());
+            if attached.is_err() {
+                // What is in it stays until this kernel is up: the one before may be wanted again.
+                system.generation.no_place_for(tmpfs);
+            }
+            say("tmpfs", &point, attached);
         }
         if system.tmpfs_at(TMP).is_none() {
             say("tmpfs", TMP, system.mount_tmpfs(TMP, Options::default()));
@@ -143,11 +149,10 @@ impl System {
     /// # Errors
     /// What the name space says of the mount point.
     pub fn mount_tmpfs(&self, point: &[u8], options: Options) -> Result<()> {
-        self.attach(point, Tmpfs::new(environment(&self.cache), options))
+        self.attach(point, Arc::new(Tmpfs::new(environment(&self.cache), options)))
     }
 
-    fn attach(&self, point: &[u8], tmpfs: Tmpfs) -> Result<()> {
-        let tmpfs = Arc::new(tmpfs);
+    fn attach(&self, point: &[u8], tmpfs: Arc<Tmpfs>) -> Result<()> {
         self.vfs.mount(point, tmpfs.clone())?;
         self.tmpfs.lock().push((self.vfs.point_path(point)?, tmpfs));
         Ok(())

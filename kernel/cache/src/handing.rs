@@ -17,7 +17,9 @@ use frames::chunks::{Chunks, piece};
 use frames::{FrameRef, Key, Pfn, Zone, Zones};
 
 /// Frames that are looked at in one hold of the lock.
-const BATCH: u64 = 256;
+const BATCH: usize = 256;
+/// Frames that are looked at for each page that may be worked on.
+const LOOKS_A_PAGE: usize = 16;
 
 /// A filesystem whose clean pages can be handed over.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,7 +61,7 @@ pub struct Progress {
     pub hashed: usize,
     /// Pages that were moved out of the scratch area.
     pub moved: usize,
-    /// All frames were looked at.
+    /// All frames were looked at since [`PageCache::prepare_again`].
     pub done: bool,
 }
 
@@ -94,19 +96,46 @@ impl Sums {
         sum
     }
 
-    /// Whether noting something of this frame takes memory.
-    fn must_grow(&self, slot: u64) -> bool {
-        self.noted.len() as u64 <= slot
+    /// Frames that noting something of this frame takes, at most.
+    fn growth(&self, slot: u64) -> u64 {
+        let missing = (slot + 1).saturating_sub(self.noted.len() as u64);
+        missing.div_ceil(piece::<Noted>() as u64)
     }
 }
 
 impl PageCache {
-    /// Move and hash up to `most` pages ahead of a handover. What was prepared before is not prepared again.
+    /// Begin with the first frame again: pages may have come to frames that were looked at.
+    pub fn prepare_again(&self) {
+        self.state.lock().sums.next = 0;
+    }
+
+    /// Move and hash up to `most` pages ahead of a handover, and look at some times as many frames. What was prepared before is not
+    /// prepared again.
     pub fn prepare_handover(&self, most: usize) -> Progress {
         let mut progress = Progress::default();
-        while !progress.done && progress.hashed.max(progress.moved) < most {
+        for _ in 0..most.saturating_mul(LOOKS_A_PAGE).div_ceil(BATCH) {
+            if progress.done || progress.hashed.max(progress.moved) >= most {
+                break;
+            }
             self.prepare_batch(&mut self.state.lock(), most, &mut progress);
         }
+        progress
+    }
+
+    /// The last moment before a handover: up to `most` pages that came to the scratch area since are moved out of it.
+    pub fn prepare_at_last(&self, most: usize) -> Progress {
+        let mut progress = Progress::default();
+        let scratch = self.memory.scratch();
+        for first in (0..scratch.count).step_by(BATCH) {
+            let mut state = self.state.lock();
+            for at in first..scratch.count.min(first + BATCH as u64) {
+                if progress.moved >= most {
+                    return progress;
+                }
+                self.move_out(&mut state, scratch.start.offset(at), &mut progress);
+            }
+        }
+        progress.done = true;
         progress
     }
 
@@ -117,7 +146,6 @@ impl PageCache {
                 return;
             }
             if state.sums.next >= span.count {
-                state.sums.next = 0;
                 progress.done = true;
                 return;
             }
@@ -172,9 +200,11 @@ impl PageCache {
         }
     }
 
-    /// The table of checksums grows a frame at a time, and never from the last ones.
+    /// The table of checksums never grows from the last frames: nothing can be evicted for it here.
     fn may_note(&self, sums: &Sums, slot: u64) -> bool {
-        !sums.must_grow(slot) || self.memory.free_frames(Zones::Ephemeral) > self.memory.watermarks().min
+        let growth = sums.growth(slot);
+        let spare = self.memory.free_frames(Zones::Ephemeral).saturating_sub(self.memory.watermarks().low);
+        growth == 0 || growth < u64::from(spare)
     }
 
     /// The filesystems whose clean pages can be handed over.

@@ -460,6 +460,12 @@ impl Memory {
         PfnRange { start: self.base, count: u64::from(self.span) }
     }
 
+    /// The scratch area.
+    pub fn scratch(&self) -> PfnRange {
+        let Range { start, end } = self.scratch_area;
+        PfnRange { start: self.base.offset(u64::from(start)), count: u64::from(end - start) }
+    }
+
     /// Frames that there are records for: the span's, and those of annexes, whether they are there yet or not.
     pub fn records(&self) -> usize {
         self.meta.len()

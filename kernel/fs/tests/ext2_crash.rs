@@ -1,6 +1,6 @@
 //! Crashes: the writes of a random run of operations reach the disk up to some moment, those since the last flush in part and in
 //! any order. Then e2fsck repairs the disk, and
-//! - what was synced, and not touched since, is there, byte for byte;
+//! - what was synced, and not touched since, is there, byte for byte; a file that was only renamed has the one name or the other;
 //! - no file has a byte that was never its own, nor one that nobody wrote.
 //!
 //! Every file that is made has an identity, of which all its bytes are, so that it tells whose a byte is.
@@ -34,8 +34,17 @@ struct World {
     contents: HashMap<usize, Content>,
     made: u32,
     touched: BTreeMap<String, Vec<usize>>,
+    /// When a file was changed, or lost a name for good.
+    changed: HashMap<usize, Vec<usize>>,
     /// What has to be there from an event on.
-    synced: Vec<(usize, String, Content)>,
+    synced: Vec<Synced>,
+}
+
+struct Synced {
+    since: usize,
+    path: String,
+    file: usize,
+    content: Content,
 }
 
 impl World {
@@ -47,11 +56,13 @@ impl World {
     fn touch_file(&mut self, file: usize, now: usize) {
         let names: Vec<_> = self.files.iter().filter(|(_, of)| **of == file).map(|(name, _)| name.clone()).collect();
         names.iter().for_each(|name| self.touch(name, now));
+        self.changed.entry(file).or_default().push(now);
     }
 
     fn note_synced(&mut self, path: &str, now: usize) {
-        if let Some(file) = self.files.get(path) {
-            self.synced.push((now, path.into(), self.contents[file].clone()));
+        if let Some(&file) = self.files.get(path) {
+            let content = self.contents[&file].clone();
+            self.synced.push(Synced { since: now, path: path.into(), file, content });
         }
     }
 }
@@ -102,17 +113,19 @@ fn act(vfs: &Vfs, world: &mut World, numbers: &mut Numbers, disk: &WriteDisk) {
             content.bytes.resize(size, 0);
         }
         12..14 => {
-            if known.is_none() {
-                return;
-            }
+            let Some(file) = known else { return };
             // Its other names are what they were.
             world.touch(&one, now);
+            world.changed.entry(file).or_default().push(now);
             vfs.unlink(one.as_bytes()).unwrap();
             world.files.remove(&one);
         }
         14..16 => {
             world.touch(&one, now);
             world.touch(&other, now);
+            if let Some(replaced) = world.files.get(&other).copied() {
+                world.changed.entry(replaced).or_default().push(now);
+            }
             if vfs.rename(one.as_bytes(), other.as_bytes()).is_ok()
                 && let Some(file) = known
                 && world.files.get(&other) != Some(&file)
@@ -172,6 +185,7 @@ fn verify(name: &str, image: Vec<u8>, world: &World, at: usize) {
     vfs.mount(b"/disk", Ext2::mount(WriteDisk::new(image), machine.cache.clone()).unwrap()).unwrap();
     // Whose bytes are in which inode.
     let mut owners: HashMap<u32, u64> = HashMap::new();
+    let mut named: Vec<Vec<u8>> = Vec::new();
     let mut paths = vec![b"/disk".to_vec()];
     while let Some(path) = paths.pop() {
         match node(&vfs, &path).unwrap() {
@@ -191,13 +205,21 @@ fn verify(name: &str, image: Vec<u8>, world: &World, at: usize) {
                     let owner = *owners.entry(content.identity).or_insert(ino);
                     assert_eq!(owner, ino, "{name}, event {at}: two files have one's bytes");
                 }
+                if !path.starts_with(b"/disk/lost+found") {
+                    named.push(bytes);
+                }
             }
             Node::Link(_) => {}
         }
     }
-    for (since, path, content) in &world.synced {
-        let touched = world.touched.get(path).map_or(&[][..], |list| list);
-        if *since > at || touched.iter().any(|&touch| touch >= *since && touch <= at) {
+    for Synced { since, path, file, content } in &world.synced {
+        let meanwhile =
+            |list: Option<&Vec<usize>>| list.is_some_and(|list| list.iter().any(|n| (*since..=at).contains(n)));
+        if *since > at || meanwhile(world.changed.get(file)) {
+            continue;
+        }
+        assert!(named.contains(&content.bytes), "{name}, event {at}: {path}, synced at {since}, is nowhere");
+        if meanwhile(world.touched.get(path)) {
             continue;
         }
         match node(&vfs, path.as_bytes()) {
@@ -252,4 +274,46 @@ fn large_blocks() {
 #[test]
 fn a_small_disk_on_which_everything_is_used_again_at_once() {
     (300..306).for_each(|seed| run(seed, 1024, 500));
+}
+
+#[test]
+fn a_file_that_is_renamed_has_one_name_or_the_other() {
+    for seed in 0..4 {
+        let mut numbers = Numbers(seed);
+        let name = format!("renamed{seed}");
+        let image = empty_image(&name, 1024, 1 << 10, &["-N", "64"]);
+        let disk = WriteDisk::new(image.clone());
+        disk.record();
+        let machine = Machine::new(300);
+        let vfs = with_disk(&machine, &disk);
+        for dir in ["/disk/one", "/disk/other"] {
+            vfs.mkdir(dir.as_bytes(), 0o755).unwrap();
+        }
+        let put = |path: &[u8], content: &[u8]| {
+            let mut file = vfs.create(path, 0o644, IfExists::Truncate).unwrap();
+            file.write_at(0, content).unwrap();
+        };
+        put(b"/disk/one/new", b"new");
+        put(b"/disk/other/target", b"old");
+        put(b"/disk/one/linked", b"linked");
+        vfs.sync().unwrap();
+        let first = disk.now();
+        vfs.rename(b"/disk/one/new", b"/disk/other/target").unwrap();
+        vfs.link(b"/disk/one/linked", b"/disk/other/linked").unwrap();
+        vfs.unlink(b"/disk/one/linked").unwrap();
+        vfs.sync().unwrap();
+        let events = disk.events.lock().unwrap().take().unwrap();
+        for at in (first..=events.len()).flat_map(|at| [at; 6]) {
+            let image = repair(&name, &crashed(&image, &events, at, 1024, &mut numbers));
+            let after = Machine::new(300);
+            let vfs = Vfs::new(&[b"disk"]);
+            vfs.mount(b"/disk", Ext2::mount(WriteDisk::new(image), after.cache.clone()).unwrap()).unwrap();
+            let at_path = |path: &str| node(&vfs, path.as_bytes()).ok();
+            let file = |content: &str| Some(Node::File(content.into()));
+            let target = at_path("/disk/other/target");
+            assert!(target == file("old") && at_path("/disk/one/new") == file("new") || target == file("new"), "{at}");
+            let links = [at_path("/disk/one/linked"), at_path("/disk/other/linked")];
+            assert!(links.contains(&file("linked")), "{at}");
+        }
+    }
 }

@@ -72,6 +72,13 @@ pub enum HandoverError {
         /// Where its structure ends, in bytes of payload.
         at: u64,
     },
+    /// It has more of something than anybody has.
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are taken.
+        limit: u64,
+    },
     /// There is no memory for the bookkeeping of the reader.
     NoMemory,
 }
@@ -101,6 +108,7 @@ impl fmt::Display for HandoverError {
             Self::Truncated { at } => write!(f, "handover is cut off at byte {at}"),
             Self::Section { kind } => write!(f, "handover has a section of unknown kind {kind}"),
             Self::Field { what, value, at } => write!(f, "handover: {what} is {value:#x} (before byte {at})"),
+            Self::TooMany { what, limit } => write!(f, "handover has more than {limit} {what}"),
             Self::NoMemory => f.write_str("no memory to read the handover"),
         }
     }

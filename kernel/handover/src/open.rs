@@ -37,6 +37,10 @@ impl PhysRead for Memory {
     }
 }
 
+/// More are not believed: a few bytes of each would become some KiB of heap.
+const MOST_FILESYSTEMS: u64 = 64;
+const MOST_CACHES: u64 = 16;
+
 /// Whether what was cached of disks is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caches {
@@ -108,12 +112,20 @@ impl Handover {
         let (length, version) = (root.length.get(), root.version.get());
         let mut summary = Summary { blob_frames: blob.len() as u64, bytes: length, ..Summary::default() };
         let mut kept = Vec::new();
+        let mut caches_of = 0;
         let mut cached = FrameSet::new(map.span())?;
         let source = Source { memory: map, blob: &blob, version, length, caches };
         let mut items = Items::new(&source, Allowed::Map(map), reserved)?;
         while let Some(item) = items.next()? {
             match item {
+                Item::Filesystem(_) if summary.filesystems == MOST_FILESYSTEMS => {
+                    return Err(HandoverError::TooMany { what: "filesystems", limit: MOST_FILESYSTEMS });
+                }
+                Item::Cache(_) if caches_of == MOST_CACHES => {
+                    return Err(HandoverError::TooMany { what: "caches", limit: MOST_CACHES });
+                }
                 Item::Filesystem(_) => summary.filesystems += 1,
+                Item::Cache(_) => caches_of += 1,
                 Item::Inode(_) => summary.inodes += 1,
                 Item::Extent(extent) => {
                     summary.extents += 1;
@@ -133,7 +145,7 @@ impl Handover {
                     kept.try_reserve(1).map_err(|_| HandoverError::NoMemory)?;
                     kept.push(range);
                 }
-                Item::Entry { .. } | Item::Target(_) | Item::Cache(_) | Item::CachedFile(_) => {}
+                Item::Entry { .. } | Item::Target(_) | Item::CachedFile(_) => {}
             }
         }
         (summary.cached_rejected, summary.cache_bytes) = (items.cache.rejected, items.cache_bytes);

@@ -16,6 +16,8 @@ use crate::system::System;
 const STEP: u64 = 256;
 /// Pages of tmpfs that are hashed while the machine stands still, at most: ten million instructions.
 const MOST_AT_LAST: u64 = 16 * 1024;
+/// Cached pages that are moved out of the scratch area then, at most.
+const MOST_MOVED: usize = 2048;
 
 /// How far the work is.
 #[derive(Clone, Copy, Debug, Default)]
@@ -36,6 +38,7 @@ impl Ahead {
     pub fn all(system: &System, called_off: &mut dyn FnMut() -> bool) -> Result<Self, KexecError> {
         let trimmed = system.tmpfs().iter().map(|(_, tmpfs)| tmpfs.trim()).sum();
         let mut ahead = Self { trimmed, ..Self::default() };
+        system.cache.prepare_again();
         while ahead.go_on(system) {
             if called_off() {
                 return Err(KexecError::CalledOff(Step::Ahead));
@@ -75,9 +78,10 @@ impl fmt::Display for Ahead {
 
 impl Generation {
     /// Something may have changed since the last work ahead.
-    pub fn look_again(&self) {
-        if let Some(loaded) = &mut *self.loaded.lock() {
-            loaded.ahead.cached.done = false;
+    pub fn look_again(&self, system: &System) {
+        let loaded = self.loaded.lock().as_mut().map(|loaded| loaded.ahead.cached.done = false);
+        if loaded.is_some() {
+            system.cache.prepare_again();
         }
     }
 
@@ -91,8 +95,9 @@ impl Generation {
     }
 }
 
-/// Hashes what changed since the work ahead, now that the machine stands still.
+/// Does for what changed since the work ahead what can be done now that the machine stands still.
 pub fn the_rest(system: &System) {
+    system.cache.prepare_at_last(MOST_MOVED);
     let mut most = MOST_AT_LAST;
     let mut left = 0;
     for (_, tmpfs) in system.tmpfs() {

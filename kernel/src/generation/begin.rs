@@ -1,6 +1,7 @@
 //! Taking over: from the first look at what the previous kernel left to the moment when this one is up.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -86,6 +87,7 @@ impl Generation {
             casualties: Vec::new(),
             downtime: 0,
             handover: Lock::new(Rank::Mounts, None),
+            unmounted: Lock::new(Rank::Mounts, Vec::new()),
             loaded: Lock::new(Rank::Mounts, None),
             provoked: Lock::new(Rank::Mounts, Default::default()),
         };
@@ -140,6 +142,13 @@ impl Generation {
         if let Some((handover, _)) = handover {
             handover.release(memory);
         }
+        let unmounted = core::mem::take(&mut *self.unmounted.lock());
+        drop(unmounted);
+    }
+
+    /// A filesystem that was handed over cannot be mounted: it goes when this kernel is up, and not before.
+    pub fn no_place_for(&self, tmpfs: Arc<Tmpfs>) {
+        self.unmounted.lock().push(tmpfs);
     }
 }
 
@@ -151,9 +160,19 @@ fn restore(
 ) -> Result<Vec<Restored>, HandoverError> {
     let mut items = handover.items(memory)?;
     let (mut restorer, mut heirs) = (Restorer::new(environment), Heirs::new(&environment.cache));
-    while let Some(item) = items.next()? {
-        heirs.take(&item);
-        restorer.take(item);
+    loop {
+        match items.next() {
+            Ok(Some(item)) => {
+                heirs.take(&item);
+                restorer.take(item);
+            }
+            Ok(None) => break,
+            Err(error) => {
+                // Before what was restored until now is freed.
+                way_back::close();
+                return Err(error);
+            }
+        }
     }
     heirs.finish();
     Ok(restorer.finish())

@@ -24,11 +24,12 @@ pub use load::{abort, load, status};
 pub use provoke::Provoke;
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 
 use frames::Lock;
-use fs::tmpfs::{Casualty, Rejected};
+use fs::tmpfs::{Casualty, Rejected, Tmpfs};
 use handover::{Handover, Summary};
 
 use crate::time;
@@ -51,6 +52,8 @@ pub struct Generation {
     downtime: u64,
     /// What was handed over, and content that has no place any more: until this kernel is up.
     handover: Lock<Option<(Handover, Vec<Rejected>)>>,
+    /// Filesystems that were handed over and could not be mounted, likewise.
+    unmounted: Lock<Vec<Arc<Tmpfs>>>,
     /// What runs next.
     loaded: Lock<Option<Loaded>>,
     provoked: Lock<Provoked>,

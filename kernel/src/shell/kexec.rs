@@ -62,19 +62,19 @@ pub fn go(session: &mut Session<'_>, path: Option<&[u8]>) -> Outcome {
     session.out.flush();
     console::flush();
     let failed = try_to_go(session, path);
-    if path.is_some() {
-        // It was loaded for this one time.
-        generation::abort(session.system);
-    }
     resume::forget(session);
     failed
 }
 
 fn try_to_go(session: &mut Session<'_>, path: Option<&[u8]>) -> Outcome {
-    if path.is_some() {
-        get_ready(session, path)?;
+    if let Some(path) = path {
+        get_ready(session, Some(path))?;
     }
     let Err(error) = generation::exec(session.system, &mut input::take_interruption);
+    if path.is_some() {
+        // It was loaded for this one time.
+        generation::abort(session.system);
+    }
     Err(Failure::other(path.unwrap_or(RUNNING), error))
 }
 

@@ -60,7 +60,7 @@ pub fn run(system: &System) -> ! {
     }
     loop {
         console::event(event::PROMPT, |prompt| prompt.field("tsc", tsc::now()));
-        system.generation.look_again();
+        system.generation.look_again(system);
         match terminal.read_line(&session) {
             Input::Line(line) => done(commands::run_line(&mut session, &line)),
             Input::TooLong => {

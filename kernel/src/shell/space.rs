@@ -4,6 +4,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use cache::DropWhat;
+use frames::FRAME_SIZE;
 use fs::filesystem::StatFs;
 use fs::tmpfs::Options;
 use fs::vfs::MountInfo;
@@ -141,7 +142,11 @@ fn tmpfs_options(words: &[u8]) -> Outcome<Options> {
             b"handover=no" => options.handover = false,
             b"handover=yes" => options.handover = true,
             [b's', b'i', b'z', b'e', b'=', size @ ..] => {
-                options.size = Some(parse_size(size).map_err(|error| Failure::other(word, error))?);
+                let size = parse_size(size).map_err(|error| Failure::other(word, error))?;
+                if size < FRAME_SIZE as u64 {
+                    return Err(Failure::invalid("size: it is less than a page", word));
+                }
+                options.size = Some(size);
             }
             _ => return Err(Failure::invalid("option of tmpfs", word)),
         }

@@ -1,6 +1,7 @@
 //! What others have to do with inherited pages: whoever reads a handover, filesystems that prove themselves, donors.
 
 use super::{Class, Estate, Identity, Inherited, InheritedFile, InheritedPages, InheritedStats};
+use crate::OutOfMemory;
 use crate::PageCache;
 use alloc::vec::Vec;
 use cleancache::{FsId, PoolId};
@@ -102,32 +103,35 @@ impl PageCache {
         waiting(&state.inherited, label).map(|estate| estate.identity)
     }
 
-    /// The files of it that have to be as they were.
-    pub fn inherited_files(&self, label: &str) -> Vec<InheritedFile> {
+    /// The files of it that have to be as they were: all of them.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`]: a proof that knows only some of them would be none.
+    pub fn inherited_files(&self, label: &str) -> Result<Vec<InheritedFile>, OutOfMemory> {
         let state = self.state.lock();
-        let Some(estate) = waiting(&state.inherited, label) else { return Vec::new() };
+        let Some(estate) = waiting(&state.inherited, label) else { return Ok(Vec::new()) };
         let mut files = Vec::new();
-        if files.try_reserve_exact(estate.files()).is_ok() {
-            files.extend((0..estate.files()).filter_map(|at| estate.file(at)));
-        }
-        files
+        files.try_reserve_exact(estate.files()).map_err(|_| OutOfMemory)?;
+        files.extend((0..estate.files()).filter_map(|at| estate.file(at)));
+        Ok(files)
     }
 
-    /// Which pages of a file of it were inherited, with their checksums.
-    pub fn inherited_pages(&self, label: &str, ino: u64, generation: u32) -> Vec<(u32, u32)> {
+    /// Which pages of a file of it were inherited, with their checksums: all of them.
+    ///
+    /// # Errors
+    /// [`OutOfMemory`], likewise.
+    pub fn inherited_pages(&self, label: &str, ino: u64, generation: u32) -> Result<Vec<(u32, u32)>, OutOfMemory> {
         let state = self.state.lock();
         let mut pages = Vec::new();
         if let Some(estate) = waiting(&state.inherited, label)
             && let Some(file) = estate.find(ino, generation)
         {
             for page in estate.pages(file) {
-                if pages.try_reserve(1).is_err() {
-                    break;
-                }
+                pages.try_reserve(1).map_err(|_| OutOfMemory)?;
                 pages.push((page.index, page.sum));
             }
         }
-        pages
+        Ok(pages)
     }
 
     /// The filesystem that was mounted from `label` is `fs` now, and has been proved to be as it was: what was inherited of it may be

@@ -125,8 +125,8 @@ struct Proof<'a> {
 
 impl Proof<'_> {
     fn find(&self, label: &str) -> Result<(), Difference> {
-        let files = self.cache.inherited_files(label);
-        let disk = self.cache.inherited_pages(label, DISK, 0);
+        let files = self.cache.inherited_files(label).map_err(|_| FillError::NoMemory)?;
+        let disk = self.cache.inherited_pages(label, DISK, 0).map_err(|_| FillError::NoMemory)?;
         let mut suspects = self.locate(&files)?;
         suspects.sort_unstable_by_key(|suspect| suspect.at);
 
