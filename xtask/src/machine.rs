@@ -54,6 +54,8 @@ pub struct Disk {
     pub image: PathBuf,
     /// Whether what the guest writes reaches the file; it lives in a temporary one otherwise.
     pub keep: bool,
+    /// Whether the guest may write to it at all.
+    pub read_only: bool,
     /// What goes wrong in it.
     pub faults: Vec<Fault>,
 }
@@ -272,14 +274,18 @@ const ALIGNMENT_OF_DIMMS: Size = Size::mib(1024);
 impl Disk {
     /// A disk that forgets what is written to it, and in which nothing goes wrong.
     pub fn sound(image: PathBuf) -> Disk {
-        Disk { image, keep: false, faults: Vec::new() }
+        Disk { image, keep: false, read_only: false, faults: Vec::new() }
     }
 
     fn option(&self) -> OsString {
         let mut option = OsString::from("if=none,id=disk,format=raw,");
         // Errors come to the guest, even the one that the host's disk is full; else QEMU would stop.
         option.push("rerror=report,werror=report,");
-        option.push(if self.keep { "cache=writeback," } else { "snapshot=on," });
+        option.push(match self {
+            Disk { read_only: true, .. } => "readonly=on,",
+            Disk { keep: true, .. } => "cache=writeback,",
+            _ => "snapshot=on,",
+        });
         if self.faults.is_empty() {
             option.push("file=");
         } else {

@@ -31,6 +31,9 @@ pub enum DiskKind {
         /// The file system's type, as mke2fs names it.
         #[serde(default = "ext2", rename = "type")]
         fs_type: String,
+        /// The guest may not write to it.
+        #[serde(default, rename = "read-only")]
+        read_only: bool,
     },
     /// The sample, and many files beside it in /bulk.
     Bulk {
@@ -125,7 +128,7 @@ impl DiskKind {
                 image::of_type(fs_type, &image, workshop.install)?;
                 return Ok(sound(image, tree));
             }
-            DiskKind::Sample { block_size: size, previous, fs_type: of_type } => {
+            DiskKind::Sample { block_size: size, previous, fs_type: of_type, .. } => {
                 (block_size, fs_type) = (*size, of_type.clone());
                 tree::sample(&tree, bootable)?;
                 if *previous {
@@ -151,6 +154,9 @@ impl DiskKind {
         }
         image::from_directory_as(&fs_type, &tree, &image, block_size, workshop.install)?;
         let mut prepared = sound(image, tree);
+        if let (DiskKind::Sample { read_only, .. }, Some(disk)) = (self, &mut prepared.disk) {
+            disk.read_only = *read_only;
+        }
         if let (DiskKind::Faulty { faults }, Some(disk)) = (self, &mut prepared.disk) {
             disk.keep = true;
             for FaultOf { on, of, sector, once } in faults {
