@@ -164,6 +164,14 @@ impl Machine {
     /// # Errors
     /// If there is no such machine: a donation that the board has no device for, or two by one device.
     pub fn command(&self) -> Result<Command> {
+        self.command_for(&self.bootable, &self.kernel_words(), None)
+    }
+
+    /// The same for another kernel on this machine, with its words, and perhaps an initramfs.
+    ///
+    /// # Errors
+    /// As for [`Machine::command`].
+    pub fn command_for(&self, kernel: &Path, words: &str, initramfs: Option<&Path>) -> Result<Command> {
         self.check_donations()?;
         let mut qemu = Command::new(&self.qemu);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
@@ -187,8 +195,11 @@ impl Machine {
         };
         qemu.arg("-smp").arg(self.processors.to_string());
         qemu.arg("-m").arg(self.memory_option());
-        qemu.arg("-kernel").arg(&self.bootable);
-        qemu.arg("-append").arg(self.kernel_words());
+        qemu.arg("-kernel").arg(kernel);
+        qemu.arg("-append").arg(words);
+        if let Some(initramfs) = initramfs {
+            qemu.arg("-initrd").arg(initramfs);
+        }
         qemu.arg("-device").arg(format!("isa-debug-exit,iobase={:#x},iosize=0x04", exit::PORT));
         if let Some(disk) = &self.disk {
             qemu.arg("-drive").arg(disk.option());
