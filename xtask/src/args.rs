@@ -282,6 +282,13 @@ pub struct Policy {
     pub args: Vec<String>,
 }
 
+/// Kernels that `bench` can compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Rival {
+    /// Debian's
+    Linux,
+}
+
 /// Flags of `bench`.
 #[derive(Args, Debug)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -294,6 +301,9 @@ pub struct Bench {
     /// Measure on this board only
     #[arg(long, value_name = "BOARD", value_enum)]
     pub machine: Option<Board>,
+    /// Write a file in turn with another kernel, in the same QEMU, by the clock on the wall
+    #[arg(long, value_name = "KERNEL", value_enum, conflicts_with_all = ["json", "machine", "large"])]
+    pub vs: Option<Rival>,
     /// Measure cleancache with 1,000,000 pages too, in a guest of 6 GiB
     #[arg(long)]
     pub large: bool,

@@ -54,6 +54,8 @@ pub struct Disk {
     pub image: PathBuf,
     /// Whether what the guest writes reaches the file; it lives in a temporary one otherwise.
     pub keep: bool,
+    /// Whether the guest may write to it at all.
+    pub read_only: bool,
     /// What goes wrong in it.
     pub faults: Vec<Fault>,
 }
@@ -162,6 +164,14 @@ impl Machine {
     /// # Errors
     /// If there is no such machine: a donation that the board has no device for, or two by one device.
     pub fn command(&self) -> Result<Command> {
+        self.command_for(&self.bootable, &self.kernel_words(), None)
+    }
+
+    /// The same for another kernel on this machine, with its words, and perhaps an initramfs.
+    ///
+    /// # Errors
+    /// As for [`Machine::command`].
+    pub fn command_for(&self, kernel: &Path, words: &str, initramfs: Option<&Path>) -> Result<Command> {
         self.check_donations()?;
         let mut qemu = Command::new(&self.qemu);
         qemu.args(["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]);
@@ -185,8 +195,11 @@ impl Machine {
         };
         qemu.arg("-smp").arg(self.processors.to_string());
         qemu.arg("-m").arg(self.memory_option());
-        qemu.arg("-kernel").arg(&self.bootable);
-        qemu.arg("-append").arg(self.kernel_words());
+        qemu.arg("-kernel").arg(kernel);
+        qemu.arg("-append").arg(words);
+        if let Some(initramfs) = initramfs {
+            qemu.arg("-initrd").arg(initramfs);
+        }
         qemu.arg("-device").arg(format!("isa-debug-exit,iobase={:#x},iosize=0x04", exit::PORT));
         if let Some(disk) = &self.disk {
             qemu.arg("-drive").arg(disk.option());
@@ -272,14 +285,18 @@ const ALIGNMENT_OF_DIMMS: Size = Size::mib(1024);
 impl Disk {
     /// A disk that forgets what is written to it, and in which nothing goes wrong.
     pub fn sound(image: PathBuf) -> Disk {
-        Disk { image, keep: false, faults: Vec::new() }
+        Disk { image, keep: false, read_only: false, faults: Vec::new() }
     }
 
     fn option(&self) -> OsString {
         let mut option = OsString::from("if=none,id=disk,format=raw,");
         // Errors come to the guest, even the one that the host's disk is full; else QEMU would stop.
         option.push("rerror=report,werror=report,");
-        option.push(if self.keep { "cache=writeback," } else { "snapshot=on," });
+        option.push(match self {
+            Disk { read_only: true, .. } => "readonly=on,",
+            Disk { keep: true, .. } => "cache=writeback,",
+            _ => "snapshot=on,",
+        });
         if self.faults.is_empty() {
             option.push("file=");
         } else {
@@ -297,15 +314,15 @@ impl Disk {
 impl Fault {
     fn option(self, at: usize) -> String {
         let Fault { on, sector, once } = self;
-        let event = match on {
-            Access::Read => "read_aio",
-            Access::Write => "write_aio",
-            Access::Flush => "flush_to_disk",
+        let (event, kind) = match on {
+            Access::Read => ("read_aio", "read"),
+            Access::Write => ("write_aio", "write"),
+            Access::Flush => ("flush_to_disk", "flush"),
         };
         let sector = sector.map_or(String::new(), |sector| format!("file.inject-error.{at}.sector={sector},"));
         let once = if once { "on" } else { "off" };
         format!(
-            "file.inject-error.{at}.event={event},file.inject-error.{at}.errno=5,{sector}\
+            "file.inject-error.{at}.event={event},file.inject-error.{at}.iotype={kind},file.inject-error.{at}.errno=5,{sector}\
              file.inject-error.{at}.once={once},"
         )
     }

@@ -43,6 +43,7 @@ mod test;
 mod timeline;
 mod toolchain;
 mod tree;
+mod versus;
 mod workshop;
 
 use std::process::ExitCode;
@@ -92,6 +93,7 @@ fn act(cli: &Cli) -> Result<Exit> {
         Verb::Test(args) => return test::test(places, install, args),
         Verb::Bench(args) => {
             return match &args.what {
+                None if args.vs.is_some() => versus::versus(places, install),
                 None => bench::bench(places, install, args),
                 Some(Measure::Policy(args)) => policy::policy(places, install, args),
             };

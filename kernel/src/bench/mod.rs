@@ -7,6 +7,7 @@
 mod cleancache;
 mod fill;
 mod ranges;
+mod seqwrite;
 mod thrash;
 mod writing;
 
@@ -99,13 +100,15 @@ const WARM_UP: usize = 64;
 const TMP_FILE: &[u8] = b"/tmp/.bench";
 const DISK_FILE: &[u8] = b"/disk/.bench";
 
-/// `bench [-l] [NAME...]`, `bench thrash FILE`, `bench fill FILE SIZE`, `bench scatter FILE SIZE`
+/// `bench [-l] [NAME...]`, `bench thrash FILE`, `bench fill FILE SIZE`, `bench scatter FILE SIZE`,
+/// `bench seqwrite FILE SIZE`
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "l")?;
     match args.operands[..] {
         [b"thrash", path] => return thrash::run(session, path),
         [b"fill", path, size] => return fill::run(session, path, size, false),
         [b"scatter", path, size] => return fill::run(session, path, size, true),
+        [b"seqwrite", path, size] => return seqwrite::run(session, path, size),
         _ => {}
     }
     if args.has('l') {
@@ -116,6 +119,7 @@ pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             ("thrash FILE", thrash::ABOUT),
             ("fill FILE SIZE", fill::ABOUT),
             ("scatter FILE SIZE", fill::ABOUT_SCATTER),
+            ("seqwrite FILE SIZE", seqwrite::ABOUT),
         ];
         for (usage, about) in others {
             session.out.print(format_args!("{usage:28} {about}\n"));

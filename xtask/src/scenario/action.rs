@@ -24,6 +24,8 @@ pub struct Action {
     pub swap: Option<String>,
     /// A request to QEMU, in JSON.
     pub qmp: Option<String>,
+    /// Waits so many seconds.
+    pub pause: Option<u32>,
     /// Waits until the host has that much by the balloon.
     pub wait_balloon: Option<Amounts>,
     /// Waits until virtio-mem has that much plugged.
@@ -66,11 +68,14 @@ impl Action {
             self.rewrite.is_some(),
             self.swap.is_some(),
             self.qmp.is_some(),
+            self.pause.is_some(),
             self.wait_balloon.is_some(),
             self.wait_mem.is_some(),
         ];
         if things.into_iter().filter(|given| *given).count() != 1 {
-            bail!("a host action is one of balloon, mem, scribble, rewrite, swap, qmp, wait-balloon and wait-mem");
+            bail!(
+                "a host action is one of balloon, mem, scribble, rewrite, swap, qmp, pause, wait-balloon and wait-mem"
+            );
         }
         if let Some(request) = &self.qmp {
             serde_json::from_str::<serde_json::Value>(request).with_context(|| format!("'{request}' is no JSON"))?;
@@ -98,6 +103,7 @@ mod tests {
             "rewrite = '/big.bin'",
             "swap = '/big.bin'",
             "qmp = '{}'",
+            "pause = 2",
             "wait-balloon = { min = '1M', max = '2M' }",
             "wait-mem = { max = '0M' }",
         ] {

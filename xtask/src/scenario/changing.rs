@@ -1,6 +1,6 @@
 //! A disk that changes under the guest: what the host, or another system that has the disk, may do to it.
 //!
-//! The guest's writes never reach the image, and what it has not written it reads from there, so a change is seen at once. The
+//! What the guest has not written it reads from the image, so a change is seen at once where the disk is read-only to it. The
 //! tree that the disk was made from changes alike, so that sums are those of what is there now.
 
 use std::fs::{self, File};

@@ -31,6 +31,9 @@ pub enum DiskKind {
         /// The file system's type, as mke2fs names it.
         #[serde(default = "ext2", rename = "type")]
         fs_type: String,
+        /// The guest may not write to it.
+        #[serde(default, rename = "read-only")]
+        read_only: bool,
     },
     /// The sample, and many files beside it in /bulk.
     Bulk {
@@ -55,8 +58,13 @@ pub enum DiskKind {
     },
     /// Kernels in /boot that must be refused, and one that is good.
     BadKernels,
-    /// The sample, where the first sector of /big.bin cannot be read.
-    Faulty,
+    /// The sample, where some requests fail; what is written is kept. Without `faults` the beginning of /big.bin cannot be
+    /// read.
+    Faulty {
+        /// Which do.
+        #[serde(default = "unreadable")]
+        faults: Vec<FaultOf>,
+    },
     /// A file system of another type.
     Type {
         /// As mke2fs names it.
@@ -65,6 +73,25 @@ pub enum DiskKind {
     },
     /// Bytes without any order.
     Garbage,
+}
+
+/// Requests that fail, where the sector may be that of a file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FaultOf {
+    /// What is to fail.
+    pub on: Access,
+    /// Where: at the beginning of this file.
+    pub of: Option<String>,
+    /// Where: at this sector.
+    pub sector: Option<u64>,
+    /// Whether it fails once only.
+    #[serde(default)]
+    pub once: bool,
+}
+
+fn unreadable() -> Vec<FaultOf> {
+    vec![FaultOf { on: Access::Read, of: Some("/big.bin".to_owned()), sector: None, once: false }]
 }
 
 fn ext2() -> String {
@@ -101,7 +128,7 @@ impl DiskKind {
                 image::of_type(fs_type, &image, workshop.install)?;
                 return Ok(sound(image, tree));
             }
-            DiskKind::Sample { block_size: size, previous, fs_type: of_type } => {
+            DiskKind::Sample { block_size: size, previous, fs_type: of_type, .. } => {
                 (block_size, fs_type) = (*size, of_type.clone());
                 tree::sample(&tree, bootable)?;
                 if *previous {
@@ -123,13 +150,22 @@ impl DiskKind {
                 tree::sample(&tree, bootable)?;
                 tree::bad_kernels(&tree, bootable, &workshop.built.kernel)?;
             }
-            DiskKind::Faulty => tree::sample(&tree, bootable)?,
+            DiskKind::Faulty { .. } => tree::sample(&tree, bootable)?,
         }
         image::from_directory_as(&fs_type, &tree, &image, block_size, workshop.install)?;
         let mut prepared = sound(image, tree);
-        if let (DiskKind::Faulty, Some(disk)) = (self, &mut prepared.disk) {
-            let sector = image::first_sector(&disk.image, "/big.bin", block_size, workshop.install)?;
-            disk.faults.push(Fault { on: Access::Read, sector: Some(sector), once: false });
+        if let (DiskKind::Sample { read_only, .. }, Some(disk)) = (self, &mut prepared.disk) {
+            disk.read_only = *read_only;
+        }
+        if let (DiskKind::Faulty { faults }, Some(disk)) = (self, &mut prepared.disk) {
+            disk.keep = true;
+            for FaultOf { on, of, sector, once } in faults {
+                let sector = match of {
+                    Some(file) => Some(image::first_sector(&disk.image, file, block_size, workshop.install)?),
+                    None => *sector,
+                };
+                disk.faults.push(Fault { on: *on, sector, once: *once });
+            }
         }
         Ok(prepared)
     }

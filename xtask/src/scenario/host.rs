@@ -160,6 +160,9 @@ impl Host {
         if let Some(request) = &action.qmp {
             self.qmp()?.request(&serde_json::from_str(request)?)?;
         }
+        if let Some(seconds) = action.pause {
+            thread::sleep(Duration::from_secs(seconds.into()));
+        }
         if let Some(wanted) = action.wait_balloon {
             self.wait_balloon(wanted, limit)?;
         }

@@ -11,9 +11,11 @@ use wild_images::{Base, Machine, Mutator, PATCH};
 static BASES: LazyLock<Vec<Base>> =
     LazyLock::new(|| Base::all(&std::env::temp_dir().join(format!("fs-fuzz-{}", std::process::id()))));
 
+static MACHINE: LazyLock<Machine> = LazyLock::new(Machine::default);
+
 fuzz_target!(|input: &[u8]| {
     for base in &*BASES {
-        Machine::default().live_through(base.patched(input));
+        MACHINE.live_through(base.patched(input));
     }
 });
 
