@@ -161,6 +161,10 @@ pub trait FileSystem: Send + Sync {
     fn options(&self) -> String {
         String::new()
     }
+    /// Frames that it has set aside for its own work, apart from the page cache's and from content.
+    fn own_frames(&self) -> u64 {
+        0
+    }
     /// The root directory.
     fn root(&self) -> Ino;
     /// The inode that `name` leads to in `dir`; `.` and `..` never come here.

@@ -42,8 +42,9 @@ pub fn exec(system: &System, called_off: &mut dyn FnMut() -> bool) -> Result<Inf
 fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) -> Result<Infallible, KexecError> {
     let (machine, generation) = (&system.machine, &system.generation);
     let parcel = &machine.parcel;
-    let exec_tsc = tsc::now();
     system.vfs.commit().and(system.cache.write_out(None).map_err(Into::into)).map_err(KexecError::Changes)?;
+    // Up to here everything goes on as ever, so what the disk takes its time for is no downtime.
+    let exec_tsc = tsc::now();
     ahead::the_rest(system);
     let handed_over = match hand_over(system, loaded, exec_tsc, true) {
         // Cached pages can be done without.

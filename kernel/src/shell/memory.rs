@@ -75,7 +75,7 @@ fn free(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
 
 /// Where every frame is.
 struct Account {
-    rows: [(&'static str, u64); 15],
+    rows: [(&'static str, u64); 16],
     /// All frames of the machine's memory map.
     total: u64,
     /// Free frames, and those that are caches now.
@@ -97,7 +97,8 @@ impl Account {
         let inherited = system.cache.inherited().left;
         let tmpfs_frames = tmpfs.frames.saturating_sub(tmpfs.unclaimed);
         let next = system.generation.loaded_frames();
-        let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames + next;
+        let buffers: u64 = system.vfs.mounts().iter().map(|mount| mount.own_frames).sum();
+        let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames + next + buffers;
         let rows = [
             ("kernel image and stack", census.boot),
             ("records of frames", census.records),
@@ -110,6 +111,7 @@ impl Account {
             ("donated to cleancache", donated),
             ("given to the host", away),
             ("next kernel, way back", next),
+            ("buffers of filesystems", buffers),
             ("drivers and tables", stats.owned().saturating_sub(known)),
             ("inherited pages of files", inherited),
             ("handed over or set aside", stats.set_aside.saturating_sub(inherited)),

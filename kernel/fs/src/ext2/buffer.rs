@@ -13,7 +13,7 @@ use hashbrown::HashMap;
 
 /// Frames that are set aside: a share of memory within these bounds.
 const FRAMES: (usize, usize) = (48, 256);
-const SHARE: usize = 64;
+const SHARE: usize = 128;
 
 /// When a commit writes a block. Each phase is on the disk before the next begins, where that matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -74,6 +74,11 @@ impl Buffer {
         let empty = || Slot { block: 0, state: State::Clean, pinned: false, used: false };
         buffer.slots.extend((0..slots).map(|_| empty()));
         Ok(buffer)
+    }
+
+    /// Frames that are set aside.
+    pub(super) fn frames(&self) -> usize {
+        self.frames.len()
     }
 
     /// Slots that can take a block.

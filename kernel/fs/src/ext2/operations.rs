@@ -62,6 +62,11 @@ impl FileSystem for Ext2 {
         self.is_read_only()
     }
 
+    fn own_frames(&self) -> u64 {
+        let metadata = self.metadata.lock();
+        (metadata.buffer.frames() + metadata.workbench.staging.len()) as u64
+    }
+
     fn root(&self) -> Ino {
         Ino(ROOT_INO.into())
     }

@@ -38,6 +38,8 @@ pub struct MountInfo {
     pub read_only: bool,
     /// Other options, separated by commas.
     pub options: String,
+    /// Frames that it has set aside for its own work.
+    pub own_frames: u64,
 }
 
 /// What [`Vfs::create`] does with a file that is there already.
@@ -94,6 +96,7 @@ impl Vfs {
             source: mount.fs.source().into(),
             read_only: mount.fs.read_only(),
             options: mount.fs.options(),
+            own_frames: mount.fs.own_frames(),
         };
         self.mounts.all().into_iter().map(info).collect()
     }
