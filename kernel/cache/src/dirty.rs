@@ -165,7 +165,7 @@ impl Pages {
     /// A page is about to be written, and its neighbours that are dirty too, at most as many as there is room for in `copies`, which
     /// get their bytes.
     pub(crate) fn begin_run(&mut self, next: Next, copies: &mut [Page]) -> Option<Run> {
-        let most = copies.len().min(MOST) as u32;
+        let most = copies.len().clamp(1, MOST) as u32;
         let lead = match next {
             Next::Owed(None) => self.map.front(OWED),
             Next::Owed(Some(file)) => self.map.in_order(OWED).find(|page| page.key().file == file.slot()),
@@ -176,7 +176,8 @@ impl Pages {
             let page = self.map.get(Key { file, index: *index });
             page.is_some_and(|page| matches!(page.order(), DIRTY | OWED))
         };
-        let before = (0..index).rev().take(most as usize - 1).take_while(goes).count() as u32;
+        // Not past a multiple of the longest run, so that where all is dirty no short ones are left over.
+        let before = (0..index).rev().take((index % most) as usize).take_while(goes).count() as u32;
         let first = index - before;
         let mut run = Run { file, first, count: 0 };
         for (index, copy) in (first..=u32::MAX).zip(copies.iter_mut().take(most as usize)) {

@@ -88,7 +88,7 @@ impl State {
 
 impl PageCache {
     /// An empty cache over `memory`, with `cleancache` behind it. It sets aside 4 bytes a frame for its index, as much for
-    /// remembering evictions, and a 64th of memory, at most 256 KiB, for pages on their way to disks.
+    /// remembering evictions, and a 512th of memory, 64 to 256 KiB, for pages on their way to disks.
     pub fn new(memory: &'static Memory, cleancache: Arc<Cleancache>) -> Arc<Self> {
         let frames = memory.stats().total as usize;
         // 128 KiB at a time, and less where that would be much of memory.

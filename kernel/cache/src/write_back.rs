@@ -18,9 +18,9 @@ use frames::lock::LockGuard;
 use frames::{FRAME_SIZE, Memory, Page};
 use log::warn;
 
-/// The part of memory that is set aside for copies of pages on their way, and the least.
-const SHARE: usize = 64;
-const LEAST: usize = 4;
+/// The part of memory that is set aside for copies of pages on their way, and the least: 64 KiB.
+const SHARE: usize = 512;
+const LEAST: usize = 16;
 
 /// What is on its way to a disk.
 pub(crate) struct Air {
