@@ -4,7 +4,8 @@ mod common;
 mod ext2_support;
 
 use common::{Machine, Numbers, scratch};
-use ext2_support::{WriteDisk, check, compare, empty_image, mount, tool, with_disk};
+use ext2_support::{WriteDisk, check, compare, empty_image, mount, node, tool, with_disk};
+use frames::checksum::crc32c;
 use fs::filesystem::{SetAttr, Time};
 use fs::vfs::IfExists;
 use fs::{Error, FileSystem, Vfs};
@@ -327,4 +328,96 @@ fn an_overwrite_of_what_is_there_writes_no_metadata_of_its_own() {
     let writes = disk.writes.load(Relaxed) - before;
     // The content, perhaps page by page; the superblock before and after; the inode.
     assert!(writes <= 25 + 4, "{writes}");
+}
+
+#[test]
+fn what_is_cached_after_a_sync_is_what_is_on_the_disk() {
+    for block_size in [1024, 4096] {
+        let disk = WriteDisk::new(empty_image("told", block_size, 8 << 10, &["-N", "128"]));
+        let machine = Machine::new(1024);
+        let vfs = with_disk(&machine, &disk);
+        let mut numbers = Numbers(4);
+        for n in 0..400 {
+            let (pos, len) = (numbers.below(60_000), numbers.below(5000) as usize);
+            put(&vfs, &format!("/disk/{}", n % 40), pos, &numbers.bytes(len));
+            if numbers.below(10) == 0 {
+                vfs.unlink(format!("/disk/{}", n % 40).as_bytes()).unwrap();
+            }
+            if numbers.below(20) == 0 {
+                machine.cache.drop_caches(cache::DropWhat::All);
+            }
+        }
+        vfs.sync().unwrap();
+        (0..40).for_each(|n| drop(node(&vfs, format!("/disk/{n}").as_bytes())));
+        let image = disk.image();
+        let heritages = machine.cache.heritages();
+        let [heritage] = &heritages[..] else { panic!("{heritages:?}") };
+        assert_eq!(heritage.identity.superblock, crc32c(0, &image[1024..2048]));
+        let table =
+            u32::from_le_bytes(image[block_size.max(2048) + 8..][..4].try_into().unwrap()) as usize * block_size;
+        let (mut told, mut pages) = (0, Vec::new());
+        for handed in machine.cache.handed_files(heritage.fs) {
+            machine.cache.handed_pages(&handed, &mut 10_000, &mut pages);
+            if handed.file.ino == 0 {
+                for page in &pages {
+                    let on_disk = &image[page.index as usize * 4096..][..4096];
+                    assert_eq!(page.sum, crc32c(0, on_disk), "page {} of the disk", page.index);
+                }
+            } else if !pages.is_empty() {
+                let inode = &image[table + (handed.file.ino as usize - 1) * 256..][..256];
+                assert_eq!(handed.file.stamp.inode, crc32c(0, inode), "inode {}", handed.file.ino);
+                told += 1;
+            }
+        }
+        assert!(told > 10);
+    }
+}
+
+#[test]
+fn a_disk_that_fails_is_tried_again() {
+    let disk = WriteDisk::new(empty_image("fails", 1024, 2 << 10, &["-N", "64"]));
+    let machine = Machine::new(512);
+    let vfs = with_disk(&machine, &disk);
+    put(&vfs, "/disk/gone", 0, &[9; 50_000]);
+    put(&vfs, "/disk/here", 0, &[1; 10_000]);
+    vfs.sync().unwrap();
+    let image = disk.image();
+    let word = |at: usize| u32::from_le_bytes(image[at..at + 4].try_into().unwrap());
+    let mut numbers = Numbers(6);
+    // Bitmaps, the table of inodes, the superblock, the descriptors; whatever is in the way.
+    for sector in [word(2048) * 2, word(2052) * 2, word(2056) * 2 + 6, 2, 4].map(u64::from) {
+        let content = numbers.bytes(30_000);
+        let name = format!("/disk/{sector}");
+        if vfs.stat(b"/disk/gone").is_ok() {
+            vfs.unlink(b"/disk/gone").unwrap();
+        }
+        put(&vfs, &name, 0, &content);
+        put(&vfs, "/disk/here", 0, &content);
+        *disk.bad_sector.lock().unwrap() = Some(sector);
+        assert!(matches!(vfs.fsync(name.as_bytes()), Err(Error::Device(_))), "{sector}");
+        assert!(vfs.sync().is_err());
+        assert!(get(&vfs, &name) == content);
+        *disk.bad_sector.lock().unwrap() = None;
+        vfs.sync().unwrap();
+        check("fails", &disk.image());
+    }
+    // Content that cannot be written: its file hears of it, others do not.
+    put(&vfs, "/disk/bad", 0, &[3; 5000]);
+    put(&vfs, "/disk/good", 0, &[4; 5000]);
+    let content_at = || {
+        let image = disk.image();
+        let at = image.chunks(1024).position(|block| block == [3; 1024]);
+        at.map(|block| block as u64 * 2)
+    };
+    vfs.sync().unwrap();
+    *disk.bad_sector.lock().unwrap() = content_at();
+    put(&vfs, "/disk/bad", 0, &[5; 5000]);
+    put(&vfs, "/disk/good", 5000, &[4; 5000]);
+    vfs.fsync(b"/disk/good").unwrap();
+    assert!(vfs.fsync(b"/disk/bad").is_err());
+    *disk.bad_sector.lock().unwrap() = None;
+    vfs.fsync(b"/disk/bad").unwrap();
+    assert!(get(&vfs, "/disk/bad") == [5; 5000]);
+    vfs.unmount(b"/disk").unwrap();
+    check("fails", &disk.image());
 }

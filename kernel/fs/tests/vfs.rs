@@ -3,11 +3,13 @@
 mod common;
 
 use common::Machine;
-use fs::filesystem::{FileType, SetAttr, Time};
+use fs::filesystem::{DirEntry, FileSystem, FileType, Ino, OpenFile, SetAttr, Stat, StatFs, Time};
 use fs::tmpfs::{Environment, Options, Tmpfs};
 use fs::vfs::{IfExists, path};
 use fs::{Error, Vfs};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::time::Duration;
 
 /// A name space with an empty tmpfs at `/disk` and one at `/tmp`.
 fn two(machine: &Machine) -> Vfs {
@@ -188,4 +190,102 @@ fn a_mount_with_open_files_stays() {
     assert_eq!(names(&vfs, "/tmp"), [""; 0]);
     vfs.mount(b"/tmp/", tmpfs(&machine)).unwrap();
     assert!(vfs.stat_fs(b"/tmp").unwrap().blocks > 0);
+}
+
+/// A filesystem that has something to commit, or has not.
+struct Waiting {
+    changed: AtomicBool,
+    commits: AtomicU32,
+    syncs: AtomicU32,
+}
+
+impl FileSystem for Waiting {
+    fn kind(&self) -> &'static str {
+        "waiting"
+    }
+    fn source(&self) -> &str {
+        "nowhere"
+    }
+    fn read_only(&self) -> bool {
+        false
+    }
+    fn root(&self) -> Ino {
+        Ino(1)
+    }
+    fn lookup(&self, _dir: Ino, _name: &[u8]) -> Result<Ino, Error> {
+        Err(Error::NotFound)
+    }
+    fn parent(&self, dir: Ino) -> Result<Ino, Error> {
+        Ok(dir)
+    }
+    fn stat(&self, ino: Ino) -> Result<Stat, Error> {
+        let time = Time::default();
+        let (mode, links, uid, gid, size, allocated) = (0o755, 2, 0, 0, 0, 0);
+        let kind = FileType::Directory;
+        Ok(Stat { ino, kind, mode, links, uid, gid, size, allocated, atime: time, mtime: time, ctime: time })
+    }
+    fn read_dir(&self, _dir: Ino, _cursor: u64) -> Result<(Vec<DirEntry>, Option<u64>), Error> {
+        Ok((Vec::new(), None))
+    }
+    fn read_link(&self, _ino: Ino) -> Result<Vec<u8>, Error> {
+        Err(Error::NotASymlink)
+    }
+    fn open(&self, _ino: Ino) -> Result<Arc<dyn OpenFile>, Error> {
+        Err(Error::IsADirectory)
+    }
+    fn stat_fs(&self) -> Result<StatFs, Error> {
+        Ok(StatFs::default())
+    }
+    fn sync(&self) -> Result<(), Error> {
+        self.syncs.fetch_add(1, Relaxed);
+        Ok(())
+    }
+    fn is_changed(&self) -> bool {
+        self.changed.load(Relaxed)
+    }
+    fn commit(&self) -> Result<(), Error> {
+        self.commits.fetch_add(1, Relaxed);
+        Err(Error::Busy)
+    }
+    fn unmount(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_has_waited_for_long_is_committed_and_a_failure_is_tried_again_later() {
+    let machine = Machine::new(256);
+    let vfs = two(&machine);
+    let waiting = || Waiting { changed: AtomicBool::new(false), commits: AtomicU32::new(0), syncs: AtomicU32::new(0) };
+    let waiting = Arc::new(waiting());
+    vfs.mount(b"/free", waiting.clone()).unwrap();
+    let commits = || waiting.commits.load(Relaxed);
+    let at = |millis| vfs.commit_aged(Duration::from_millis(millis));
+    assert_eq!((at(1000), at(20_000)), (Ok(false), Ok(false)));
+    assert!(!vfs.is_changed());
+    waiting.changed.store(true, Relaxed);
+    assert!(vfs.is_changed());
+    // Seen for the first time, then not yet old.
+    assert_eq!((at(30_000), at(34_999), commits()), (Ok(false), Ok(false), 0));
+    assert_eq!((at(35_000), commits()), (Err(Error::Busy), 1));
+    assert_eq!((at(35_001), at(39_999), commits()), (Ok(false), Ok(false), 1));
+    assert_eq!((at(40_000), commits()), (Err(Error::Busy), 2));
+    // Committed by somebody else, then changed again.
+    waiting.changed.store(false, Relaxed);
+    assert_eq!(at(41_000), Ok(false));
+    waiting.changed.store(true, Relaxed);
+    assert_eq!((at(46_000), at(50_000), commits()), (Ok(false), Ok(false), 2));
+    assert_eq!(vfs.commit(), Err(Error::Busy));
+    assert_eq!((commits(), waiting.syncs.load(Relaxed)), (3, 0));
+    assert_eq!((vfs.sync(), vfs.fsync(b"/free"), waiting.syncs.load(Relaxed)), (Ok(()), Ok(()), 2));
+}
+
+#[test]
+fn files_and_directories_are_synced_by_name_or_as_they_are_open() {
+    let machine = Machine::new(256);
+    let vfs = two(&machine);
+    write(&vfs, "/tmp/file", "content");
+    assert_eq!((vfs.fsync(b"/tmp/file"), vfs.fsync(b"/tmp"), vfs.fsync(b"/")), (Ok(()), Ok(()), Ok(())));
+    assert_eq!(vfs.open(b"/tmp/file").unwrap().fsync(), Ok(()));
+    assert_eq!(vfs.fsync(b"/tmp/none"), Err(Error::NotFound));
 }

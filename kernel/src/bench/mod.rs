@@ -9,6 +9,7 @@ mod fill;
 mod ranges;
 mod seqwrite;
 mod thrash;
+mod writing;
 
 use alloc::vec::Vec;
 use core::hint::black_box;
@@ -36,7 +37,7 @@ struct Bench {
 }
 
 fn all() -> impl Iterator<Item = &'static Bench> {
-    BENCHES.iter().chain(&cleancache::BENCHES).chain(&ranges::BENCHES)
+    BENCHES.iter().chain(&writing::BENCHES).chain(&cleancache::BENCHES).chain(&ranges::BENCHES)
 }
 
 /// What came out: the cost of an operation is the quotient.
@@ -57,7 +58,7 @@ impl Count {
     }
 }
 
-/// All of them: these and those of [`cleancache`] and [`ranges`].
+/// All of them: these and those of [`writing`], [`cleancache`] and [`ranges`].
 const BENCHES: [Bench; 8] = [
     Bench {
         name: "cache-hit",

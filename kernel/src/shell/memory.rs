@@ -138,6 +138,7 @@ fn cleancache(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         "  from disk {}  from cleancache {}  evicted {}\n",
         cache.filled, cache.restored, cache.evictions
     ));
+    out.print(format_args!("  written {}  runs {}  not taken {}\n", cache.written, cache.runs, cache.failed));
     let InheritedStats { handed_over, taken, failed, dropped, left, cold, why } = system.cache.inherited();
     out.print(format_args!("inherited pages: left {left}, cold ones among them {cold}\n"));
     out.print(format_args!("  handed over {handed_over}  taken {taken}  damaged {failed}  dropped {dropped}\n"));

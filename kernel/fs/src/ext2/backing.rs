@@ -74,6 +74,15 @@ impl Backing for Ext2Backing {
             return Ok(());
         }
         self.device.write(&requests).map_err(device_error)?;
+        if fs.geometry.blocks_per_page() > 1 {
+            // Pages of the disk that hold metadata may hold these blocks too. None of those is ever on its way to the disk, so this
+            // waits for nothing.
+            for WriteRequest { sector, segments } in &requests {
+                let start = sector * SECTOR_SIZE as u64;
+                let end = start + segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
+                fs.disk.invalidate((start / FRAME_SIZE as u64) as u32, ((end - 1) / FRAME_SIZE as u64) as u32);
+            }
+        }
         // The disk has what these blocks are to hold, so a reader may have it from there.
         let per_page = fs.geometry.blocks_per_page() as u64;
         let (start, end) = (u64::from(first) * per_page, (u64::from(first) + pages.len() as u64) * per_page);

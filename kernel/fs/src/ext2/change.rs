@@ -121,6 +121,12 @@ impl Ext2 {
         Ok(change)
     }
 
+    /// The superblock on the disk is another one: so is what the filesystem is told by, and the page of the disk that it lies in.
+    pub(super) fn superblock_written(&self, superblock: &Superblock) {
+        self.backing.identify(proof::identity(superblock.bytes(), self.device.sectors()));
+        self.disk.invalidate(0, 0);
+    }
+
     /// Change something. Where there is no space, what waits for a commit is space: `change` is tried again after that, so it has to
     /// leave everything consistent when it fails.
     pub(super) fn change<T>(&self, change: impl Fn(&Change<'_>) -> Result<T>) -> Result<T> {
@@ -156,7 +162,7 @@ impl Change<'_> {
     /// Write the superblock and wait for it.
     pub(super) fn put_superblock(&self, mut superblock: Superblock) -> Result<()> {
         superblock.write(&*self.fs.device)?;
-        self.fs.backing.identify(proof::identity(superblock.bytes(), self.fs.device.sectors()));
+        self.fs.superblock_written(&superblock);
         superblock.changed = false;
         self.fs.metadata.lock().superblock = Some(superblock);
         Ok(())

@@ -30,21 +30,26 @@ use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
 
 impl Ext2 {
-    /// Bring everything to the disk, and let it say that it was left as it should be.
+    /// Bring everything to the disk, and let it say that it was left as it should be. What failed since everything was asked for
+    /// last is told, even if it is on the disk by now.
     pub(super) fn sync_all(&self) -> Result<()> {
         self.check_mounted()?;
         let content = self.cache.sync(None).map_err(Error::from);
-        let change = self.turn();
-        let committed = change.commit_all();
-        content.and(committed)?;
-        change.rest()
+        content.and(self.commit_and_rest())
     }
 
-    /// Bring everything to the disk that is not there, without being asked.
-    pub(super) fn commit_aged(&self) -> Result<()> {
+    /// Likewise without being asked, or before a kexec or the end of the mount: all that matters is whether something is not on the
+    /// disk.
+    pub(super) fn write_all(&self) -> Result<()> {
         self.check_mounted()?;
         let content = self.cache.write_out(None).map_err(Error::from);
-        content.and(self.turn().commit_all())
+        content.and(self.commit_and_rest())
+    }
+
+    fn commit_and_rest(&self) -> Result<()> {
+        let change = self.turn();
+        change.commit_all()?;
+        change.rest()
     }
 
     /// Bring a file to the disk.

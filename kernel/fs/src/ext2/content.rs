@@ -25,13 +25,16 @@ impl Ext2 {
         if data.is_empty() {
             return Ok(0);
         }
+        let change = self.begin()?;
+        if let Some(size) = change.written_over(inode, pos, data.len()) {
+            return Ok(inode.file.write(size, pos, data)?);
+        }
         let limit = self.geometry.max_file_size();
         let data = match limit.checked_sub(pos) {
             None | Some(0) => return Err(Error::FileTooLarge { limit }),
             Some(left) if left < data.len() as u64 => data.get(..left as usize).unwrap_or(data),
             Some(_) => data,
         };
-        let change = self.begin()?;
         if pos > inode.size() {
             change.judge(change.make_room().and_then(|()| change.zero_tail(inode, pos)))?;
         }
@@ -51,20 +54,23 @@ impl Ext2 {
 }
 
 impl Change<'_> {
-    /// Write `data`, which lies within a page; how much of it was written, at least a byte.
+    /// The size of a file where `len` bytes at `pos`, which lie within a page, have all their blocks, and the inode is going to be
+    /// written anyway: nothing is left to do then but to write them, and the file counts as changed.
     #[inline]
+    fn written_over(&self, inode: &Inode, pos: u64, len: usize) -> Option<u64> {
+        let end = pos.checked_add(len as u64)?;
+        let within = pos as usize % FRAME_SIZE + len <= FRAME_SIZE;
+        let mut state = inode.lock();
+        if !within || end > state.now.dense || end > state.size || !state.now.changed {
+            return None;
+        }
+        state.touch(inode.storable(self.now()));
+        Some(state.size)
+    }
+
+    /// Write `data`, which lies within a page; how much of it was written, at least a byte.
     fn write_in_page(&self, inode: &Arc<Inode>, at: u64, data: &[u8]) -> Result<usize> {
-        let end = at + data.len() as u64;
-        let now = self.now();
-        let size = {
-            let mut state = inode.lock();
-            let known = end <= state.now.dense && end <= state.size && state.now.changed;
-            if known {
-                state.touch(inode.storable(now));
-            }
-            known.then_some(state.size)
-        };
-        match size {
+        match self.written_over(inode, at, data.len()) {
             Some(size) => Ok(inode.file.write(size, at, data)?),
             None => self.write_anew(inode, at, data),
         }

@@ -134,7 +134,7 @@ impl Ext2 {
             Err(Error::Device(BlockError::ReadOnly)) => return Err(Error::ReadOnly),
             result => result?,
         }
-        self.backing.identify(proof::identity(superblock.bytes(), self.device.sectors()));
+        self.superblock_written(&superblock);
         superblock.changed = false;
         *self.metadata.lock() = Metadata { superblock: Some(superblock), ..ready };
         self.read_only.store(false, Relaxed);

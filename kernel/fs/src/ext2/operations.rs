@@ -198,7 +198,7 @@ impl FileSystem for Ext2 {
     }
 
     fn commit(&self) -> Result<()> {
-        self.commit_aged()
+        self.write_all()
     }
 
     fn stat_fs(&self) -> Result<StatFs> {
@@ -213,7 +213,7 @@ impl FileSystem for Ext2 {
     }
 
     fn unmount(&self) -> Result<()> {
-        match self.sync_all() {
+        match self.write_all() {
             Ok(()) => {}
             // It will never be written, and is not to be kept for that.
             Err(error @ Error::Device(BlockError::Dead)) => {
