@@ -38,7 +38,7 @@ mod tests {
     fn names_and_contents_are_aligned() {
         let archive = archive(&[("init", b"hello".to_vec())]);
         let text = String::from_utf8_lossy(&archive);
-        assert!(text.starts_with("070701") && text.len() % 4 == 0);
+        assert!(text.starts_with("070701") && text.len().is_multiple_of(4));
         // 110 bytes of header, five of name, one to fill.
         assert_eq!(&archive[116..121], b"hello");
         assert!(text.contains("TRAILER!!!"));
