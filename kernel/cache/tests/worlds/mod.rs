@@ -104,6 +104,18 @@ impl Past {
         content
     }
 
+    /// Pages from `index` on are cut off. Until that is over readers may see what the disk still has of them, as those here do not
+    /// know that the file has become shorter.
+    fn begin_cut(&mut self, ino: u64, index: u32) {
+        self.cutting = (index..PAGES).map(|behind| (ino, behind)).collect();
+        let generation = self.generation(ino);
+        for behind in index..PAGES {
+            let on_disk = self.disk[&(ino, behind)];
+            let held = self.pages.entry((ino, generation, behind)).or_default();
+            held.iter_mut().filter(|held| held.content == on_disk).for_each(|held| held.until = None);
+        }
+    }
+
     /// Nobody may see any more what was there before.
     fn settle(&mut self, ino: u64) {
         let now = self.tick();
@@ -342,7 +354,7 @@ impl World {
         let _changing = self.changes.lock().expect("no panic");
         let Some(file) = self.file(ino) else { return };
         let size = u64::from(index) * FRAME_SIZE as u64;
-        self.disk.past().cutting = (index..PAGES).map(|behind| (ino, behind)).collect();
+        self.disk.past().begin_cut(ino, index);
         self.cache.truncate(file, size);
         for behind in index..PAGES {
             let mut past = self.disk.past();
@@ -352,7 +364,7 @@ impl World {
             turn();
         }
         self.disk.past().cutting.clear();
-        // Readers here do not know that the file has become shorter.
+        // Again, for what was read meanwhile.
         self.cache.truncate(file, size);
         self.disk.past().settle(ino);
     }
