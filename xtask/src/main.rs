@@ -14,6 +14,7 @@ mod commands;
 mod counters;
 mod crossing;
 mod crossing_picture;
+mod disk;
 mod disk_ops;
 mod donation;
 mod faults;

@@ -13,8 +13,9 @@ use protocol::exit;
 
 use crate::args::{Demo, MachineFlags, Run, Story};
 use crate::commands::split;
+use crate::disk::Disk;
 use crate::guest::{Guest, Limit, Listener};
-use crate::machine::{Console, Disk, Machine};
+use crate::machine::{Console, Machine};
 use crate::outcome::{Ending, Exit};
 use crate::places::WorkDir;
 use crate::session::Session;

@@ -7,10 +7,11 @@ use anyhow::Result;
 
 use crate::args::{AccelChoice, MachineFlags, Profile};
 use crate::build::{Built, build, build_previous};
+use crate::disk::Disk;
 use crate::donation::{Donation, Kind as DonationKind};
 use crate::guest::{Guest, Limit, Listener};
 use crate::host::{Install, Tool};
-use crate::machine::{Accel, Board, Console, Disk, Machine};
+use crate::machine::{Accel, Board, Console, Machine};
 use crate::outcome::Ending;
 use crate::places::{Places, WorkDir};
 use crate::session::Session;

@@ -5,6 +5,7 @@
 mod wild_images;
 
 use allocation_counter::measure;
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -32,7 +33,8 @@ impl Watchdog {
                 since = if now == before { since + 1 } else { 0 };
                 before = now;
                 if since > PATIENCE {
-                    eprintln!("image {now} of seed {seed} hangs");
+                    // Not by eprintln, whose words would be kept back for a report that never comes.
+                    let _ = writeln!(std::io::stderr(), "image {now} of seed {seed} hangs");
                     std::process::abort();
                 }
             }

@@ -16,10 +16,11 @@ use std::time::Duration;
 use anyhow::Result;
 use indicatif::ProgressBar;
 
+use crate::disk::Disk;
 use crate::donation::{Donation, Kind};
 use crate::guest::{Guest, Limit, Record};
 use crate::host::{self, Install, Tool};
-use crate::machine::{Disk, Machine};
+use crate::machine::Machine;
 use crate::outcome::Ending;
 use crate::places::WorkDir;
 use crate::session::Session;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::disk::{Access, Disk, Fault};
 use crate::image;
-use crate::machine::{Access, Disk, Fault};
 use crate::places::WorkDir;
 use crate::size::Size;
 use crate::tree;

@@ -14,9 +14,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::args::Profile;
+use crate::disk::Disk;
 use crate::guest::{Guest, Limit, Record};
 use crate::host::{self, Install, Tool};
-use crate::machine::{Disk, Machine};
+use crate::machine::Machine;
 use crate::outcome::{Ending, Exit};
 use crate::places::{Places, WorkDir, make_dir};
 use crate::session::{Next, Session};
