@@ -23,6 +23,7 @@ use crate::size::Size;
 use crate::toolchain::{Need, Toolchain};
 use crate::tree::Random;
 use crate::workshop::Workshop;
+use crate::wrong::Problem;
 use crate::{image, tree};
 
 const MEMORY: Size = Size::mib(96);
@@ -42,12 +43,10 @@ pub fn demo(workshop: &Workshop, flags: &MachineFlags) -> Result<Exit> {
     let machine = Machine { disk: Workshop::disk(image), ..workshop.machine_for(flags, MEMORY, &work)? };
     let log = workshop.places.log("demo-kexec")?;
     let session = Session::start(machine.command()?, &log)?;
-    let told = |ending: Ending| {
-        let lines = [vec![ending.to_string()], workshop.backtrace(&ending)].concat();
-        anyhow!("{}\nserial log: {}", lines.join("\n"), log.display())
-    };
+    let told = |problem: Problem| problem.told(workshop, &log);
     let mut said = Record::default();
-    let (guest, _) = Guest::boot(session, &mut said, Limit::new(flags.timeout)).map_err(told)?;
+    let (guest, _) =
+        Guest::boot(session, &mut said, Limit::new(flags.timeout)).map_err(|ending| told(ending.into()))?;
     let mut show = Show {
         guest,
         flags,
@@ -56,13 +55,10 @@ pub fn demo(workshop: &Workshop, flags: &MachineFlags) -> Result<Exit> {
         random: Random::new(8),
         stretches: Vec::new(),
     };
-    let seen = show.all().map_err(|problem| match problem {
-        Problem::Ending(ending) => told(ending),
-        Problem::Host(error) => error,
-    })?;
+    let seen = show.all().map_err(told)?;
     match show.guest.power_off(&mut said, Limit::new(flags.timeout)) {
         Ending::Clean => {}
-        other => return Err(told(other)),
+        other => return Err(told(other.into())),
     }
     print!("{}", table(&seen));
     let path = workshop.places.result(WHERE)?;
@@ -89,24 +85,6 @@ fn disk(workshop: &Workshop, work: &WorkDir) -> Result<PathBuf> {
         .context("cannot write the other build")?;
     image::from_directory(&top, &image, 4096, workshop.install)?;
     Ok(image)
-}
-
-/// Why the show cannot go on.
-enum Problem {
-    Ending(Ending),
-    Host(anyhow::Error),
-}
-
-impl From<Ending> for Problem {
-    fn from(ending: Ending) -> Problem {
-        Problem::Ending(ending)
-    }
-}
-
-impl From<anyhow::Error> for Problem {
-    fn from(error: anyhow::Error) -> Problem {
-        Problem::Host(error)
-    }
 }
 
 /// What was seen in all.

@@ -46,6 +46,7 @@ mod toolchain;
 mod tree;
 mod versus;
 mod workshop;
+mod wrong;
 
 use std::process::ExitCode;
 

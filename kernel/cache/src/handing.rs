@@ -126,6 +126,10 @@ impl PageCache {
     pub fn prepare_at_last(&self, most: usize) -> Progress {
         let mut progress = Progress::default();
         let scratch = self.memory.scratch();
+        if self.state.lock().pages.len() == 0 {
+            progress.done = true;
+            return progress;
+        }
         for first in (0..scratch.count).step_by(BATCH) {
             let mut state = self.state.lock();
             for at in first..scratch.count.min(first + BATCH as u64) {

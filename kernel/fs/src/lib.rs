@@ -14,6 +14,7 @@ pub mod ext2;
 pub mod ext4;
 pub mod filesystem;
 pub mod heritage;
+mod requests;
 pub mod tmpfs;
 pub mod vfs;
 

@@ -13,12 +13,13 @@ use anyhow::Result;
 use crate::disk_ops::generate::{Generator, Operation};
 use crate::disk_ops::inspect::{self, Found};
 use crate::disk_ops::model::{Model, Node, RECORD, related, said};
-use crate::disk_ops::{Bench, PATIENCE, Run, Wrong, machine, make_disk};
+use crate::disk_ops::{Bench, PATIENCE, Run, machine, make_disk};
 use crate::guest::{Guest, Limit, Record};
 use crate::outcome::Ending;
 use crate::session::Session;
 use crate::tree::Random;
 use crate::workshop::Workshop;
+use crate::wrong::Wrong;
 
 /// The disk.
 const DISK_BYTES: u64 = 12 << 20;
@@ -40,7 +41,9 @@ pub fn kill(workshop: &Workshop, name: &str, run: Run) -> Result<Result<String, 
                 kept += files;
                 repaired += u32::from(repairs);
             }
-            Err(wrong) => return Ok(Err(format!("kill {}: {}", at + 1, wrong.report(workshop, run, &log)))),
+            Err(wrong) => {
+                return Ok(Err(format!("kill {}: {}", at + 1, wrong.report(workshop, &run.to_string(), &log))));
+            }
         }
     }
     Ok(Ok(format!("{} kills, {repaired} images repaired, {kept} files that were synced", run.count)))

@@ -9,6 +9,7 @@ pub mod inspect;
 pub mod kill;
 pub mod model;
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -26,6 +27,7 @@ use crate::places::WorkDir;
 use crate::session::Session;
 use crate::size::Size;
 use crate::workshop::Workshop;
+use crate::wrong::Wrong;
 use generate::{DISK, Effect, Generator, Operation};
 use model::Model;
 
@@ -53,27 +55,9 @@ pub struct Run {
     pub block_size: u32,
 }
 
-/// What was found to be wrong.
-pub enum Wrong {
-    /// The guest did not live.
-    Ending(Ending),
-    /// It lives, and errs; or the image does.
-    Found(String),
-}
-
-impl Wrong {
-    /// In words, for a person.
-    pub fn report(&self, workshop: &Workshop, run: Run, log: &Path) -> String {
-        let mut lines = vec![format!("seed {}, block size {}", run.seed, run.block_size)];
-        match self {
-            Wrong::Found(what) => lines.push(what.clone()),
-            Wrong::Ending(ending) => {
-                lines.push(ending.to_string());
-                lines.extend(workshop.backtrace(ending));
-            }
-        }
-        lines.push(format!("log: {}", log.display()));
-        lines.join("\n      ")
+impl fmt::Display for Run {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {}, block size {}", self.seed, self.block_size)
     }
 }
 
@@ -87,7 +71,7 @@ pub fn operate(workshop: &Workshop, name: &str, run: Run) -> Result<Result<Strin
     let session = Session::start(machine(workshop, &work, &image).command()?, &log)?;
     let guest = match Guest::boot(session, &mut Record::default(), Limit::new(PATIENCE)) {
         Ok((guest, _)) => guest,
-        Err(ending) => return Ok(Err(Wrong::Ending(ending).report(workshop, run, &log))),
+        Err(ending) => return Ok(Err(Wrong::Ending(ending).report(workshop, &run.to_string(), &log))),
     };
     let mut bench = Bench::new(guest, Generator::new(run.seed, false));
     let done = bench.go_on(run.count);
@@ -98,9 +82,9 @@ pub fn operate(workshop: &Workshop, name: &str, run: Run) -> Result<Result<Strin
         other => Err(Wrong::Ending(other)),
     });
     if let Err(wrong) = ended {
-        return Ok(Err(wrong.report(workshop, run, &log)));
+        return Ok(Err(wrong.report(workshop, &run.to_string(), &log)));
     }
-    let found = |what: String| Ok(Err(Wrong::Found(what).report(workshop, run, &log)));
+    let found = |what: String| Ok(Err(Wrong::Found(what).report(workshop, &run.to_string(), &log)));
     let (status, said) = inspect::e2fsck(&image, "-fn", workshop.install)?;
     if status != 0 {
         return found(format!("e2fsck -fn ends with {status}: {said}"));

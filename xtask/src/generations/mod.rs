@@ -8,7 +8,6 @@
 mod figures;
 
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,6 +20,7 @@ use crate::session::Session;
 use crate::soak::model::{Disk, TMP, Tmp};
 use crate::tree::Random;
 use crate::workshop::Workshop;
+use crate::wrong::Wrong;
 use crate::{image, tree};
 use figures::{Crossing, Figures, Into};
 
@@ -45,11 +45,12 @@ pub fn live(workshop: &Workshop, name: &str, seed: u64, count: u32) -> Result<Re
     image::from_directory(&top, &image, 4096, workshop.install)?;
     let machine = Machine { accel: Accel::Counted, disk: Workshop::disk(image), ..workshop.machine() };
     let log = workshop.places.log(name)?;
+    let run = |generation: u32| format!("seed {seed}, generation {generation}");
     let disk = Disk::of_tree(&top)?;
     let session = Session::start(machine.command()?, &log)?;
     let guest = match Guest::boot(session, &mut Record::default(), Limit::new(PATIENCE)) {
         Ok((guest, _)) => guest,
-        Err(ending) => return Ok(Err(report(workshop, seed, 0, &log, &Wrong::Ending(ending)))),
+        Err(ending) => return Ok(Err(Wrong::Ending(ending).report(workshop, &run(0), &log))),
     };
     let mut line = Line {
         guest,
@@ -68,29 +69,8 @@ pub fn live(workshop: &Workshop, name: &str, seed: u64, count: u32) -> Result<Re
     });
     Ok(match ended {
         Ok(()) => Ok(line.figures),
-        Err(wrong) => Err(report(workshop, seed, generation, &log, &wrong)),
+        Err(wrong) => Err(wrong.report(workshop, &run(generation), &log)),
     })
-}
-
-/// What was found to be wrong.
-enum Wrong {
-    /// The guest did not live.
-    Ending(Ending),
-    /// It lives, and errs.
-    Found(String),
-}
-
-fn report(workshop: &Workshop, seed: u64, generation: u32, log: &Path, wrong: &Wrong) -> String {
-    let mut lines = vec![format!("seed {seed}, generation {generation}")];
-    match wrong {
-        Wrong::Found(what) => lines.push(what.clone()),
-        Wrong::Ending(ending) => {
-            lines.push(ending.to_string());
-            lines.extend(workshop.backtrace(ending));
-        }
-    }
-    lines.push(format!("log: {}", log.display()));
-    lines.join("\n      ")
 }
 
 /// A line of kernels.

@@ -6,7 +6,6 @@
 
 pub mod model;
 
-use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -23,6 +22,7 @@ use crate::session::Session;
 use crate::size::{Amount, Size};
 use crate::tree::Random;
 use crate::workshop::Workshop;
+use crate::wrong::Wrong;
 use crate::{image, tree};
 use model::{Disk, TMP, Tmp};
 
@@ -66,22 +66,23 @@ pub fn soak(workshop: &Workshop, seed: Option<u64>, minutes: u32) -> Result<Resu
         ..workshop.machine_in(&work)
     };
     let log = workshop.places.log("soak")?;
+    let run = |step: u64| format!("soak: seed {seed}, step {step}");
     let disk = Disk::of_tree(&top)?;
     let session = Session::start(machine.command()?, &log)?;
     let guest = match Guest::boot(session, &mut Record::default(), Limit::new(PATIENCE)) {
         Ok((guest, _)) => guest,
-        Err(ending) => return Ok(Err(report(workshop, seed, 0, &log, &Wrong::Ending(ending)))),
+        Err(ending) => return Ok(Err(Wrong::Ending(ending).report(workshop, &run(0), &log))),
     };
     let host = Host::new(work.socket(), work.join("ivshmem"));
     let mut soak = Soak { guest, host, random: Random::new(seed), disk, tmp: Tmp::default(), steps: 0, kexecs: 0 };
     match soak.go_on(Duration::from_secs(60 * u64::from(minutes))) {
-        Err(wrong) => Ok(Err(report(workshop, seed, soak.steps, &log, &wrong))),
+        Err(wrong) => Ok(Err(wrong.report(workshop, &run(soak.steps), &log))),
         Ok(()) => match soak.guest.power_off(&mut Record::default(), Limit::new(PATIENCE)) {
             Ending::Clean => {
                 println!("soak: {} operations, {} kexecs, no wrong byte, no frame lost", soak.steps, soak.kexecs);
                 Ok(Ok(()))
             }
-            other => Ok(Err(report(workshop, seed, soak.steps, &log, &Wrong::Ending(other)))),
+            other => Ok(Err(Wrong::Ending(other).report(workshop, &run(soak.steps), &log))),
         },
     }
 }
@@ -89,27 +90,6 @@ pub fn soak(workshop: &Workshop, seed: Option<u64>, minutes: u32) -> Result<Resu
 /// A seed that nobody chose.
 pub fn seed_from_clock() -> Result<u64> {
     Ok(SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs())
-}
-
-/// What was found to be wrong.
-enum Wrong {
-    /// The guest did not live.
-    Ending(Ending),
-    /// It lives, and errs.
-    Found(String),
-}
-
-fn report(workshop: &Workshop, seed: u64, step: u64, log: &Path, wrong: &Wrong) -> String {
-    let mut lines = vec![format!("soak: seed {seed}, step {step}")];
-    match wrong {
-        Wrong::Found(what) => lines.push(what.clone()),
-        Wrong::Ending(ending) => {
-            lines.push(ending.to_string());
-            lines.extend(workshop.backtrace(ending));
-        }
-    }
-    lines.push(format!("log: {}", log.display()));
-    lines.join("\n      ")
 }
 
 struct Soak {

@@ -10,8 +10,8 @@
 use super::Ext2;
 use super::layout::POINTERS;
 use super::map::{BlockMap, ReadDisk};
-use crate::block::{BlockDevice, BlockError, ReadRequest, SECTOR_SIZE, WriteRequest};
-use crate::error::Error;
+use crate::block::{BlockDevice, ReadRequest, SECTOR_SIZE, WriteRequest};
+use crate::requests::{Requests, device_error, fill_error};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use cache::{Backing, FillError, Identity};
@@ -50,7 +50,7 @@ impl Backing for Ext2Backing {
     fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> Result<(), FillError> {
         let mut batch = Batch::default();
         if ino == DISK {
-            disk_pages(&mut batch, self.device.sectors(), first, pages)?;
+            batch.requests.add_disk_pages(self.device.sectors(), first, pages)?;
         } else {
             let fs = self.fs.lock().upgrade().ok_or(FillError::Unmounted)?;
             file_pages(&mut batch, &fs, ino, first, pages)?;
@@ -147,23 +147,6 @@ impl ReadDisk for Direct<'_> {
     }
 }
 
-/// Pages of the disk; zeros past its end.
-pub(super) fn disk_pages<'a>(
-    batch: &mut Batch<'a>,
-    sectors: u64,
-    first: u32,
-    pages: &'a mut [Frame],
-) -> Result<(), FillError> {
-    const SECTORS: u64 = (FRAME_SIZE / SECTOR_SIZE) as u64;
-    for (index, page) in (u64::from(first)..).zip(pages) {
-        let there = sectors.saturating_sub(index * SECTORS).min(SECTORS) as usize;
-        let (read, past) = page.bytes_mut().split_at_mut(there * SECTOR_SIZE);
-        past.fill(0);
-        batch.add(index * SECTORS, read)?;
-    }
-    Ok(())
-}
-
 /// Pages of a file; zeros in holes and past its end.
 fn file_pages<'a>(
     batch: &mut Batch<'a>,
@@ -204,7 +187,7 @@ fn file_pages<'a>(
                     if index + len as u64 == blocks {
                         batch.tail = tail_of(size, block_size);
                     }
-                    batch.add(geometry.sector_of(block), run)?;
+                    batch.requests.add(geometry.sector_of(block), run)?;
                 }
                 None => run.fill(0),
             }
@@ -220,70 +203,23 @@ fn tail_of(size: u64, block_size: usize) -> usize {
     if used == 0 { 0 } else { block_size - used }
 }
 
-/// Reads that go to the disk together.
+/// Reads that go to the disk together, and how much of the last is past the end of a file.
 #[derive(Default)]
-pub(super) struct Batch<'a> {
-    requests: Vec<ReadRequest<'a>>,
+struct Batch<'a> {
+    requests: Requests<'a>,
     /// Bytes of the last segment to make zeros of after the read: what a disk holds past the end of a file is nobody's.
     tail: usize,
-    /// The sector after the last request.
-    next: u64,
 }
 
-impl<'a> Batch<'a> {
-    /// Read from `sector` on into `segment`, as part of the request before when it goes on where that ends.
-    fn add(&mut self, sector: u64, segment: &'a mut [u8]) -> Result<(), FillError> {
-        if segment.is_empty() {
-            return Ok(());
-        }
-        let next = sector + (segment.len() / SECTOR_SIZE) as u64;
-        let segments = match self.requests.last_mut() {
-            Some(request) if self.next == sector => &mut request.segments,
-            _ => {
-                self.requests.try_reserve(1).map_err(|_| FillError::NoMemory)?;
-                &mut self.requests.push_mut(ReadRequest { sector, segments: Vec::new() }).segments
-            }
-        };
-        segments.try_reserve(1).map_err(|_| FillError::NoMemory)?;
-        segments.push(segment);
-        self.next = next;
-        Ok(())
-    }
-
-    pub(super) fn read(mut self, device: &dyn BlockDevice) -> Result<(), FillError> {
-        if self.requests.is_empty() {
-            return Ok(());
-        }
-        device.read(&mut self.requests).map_err(device_error)?;
-        let last = self.requests.last_mut().and_then(|request| request.segments.last_mut());
-        if let Some(segment) = last {
+impl Batch<'_> {
+    fn read(mut self, device: &dyn BlockDevice) -> Result<(), FillError> {
+        self.requests.read(device)?;
+        if let Some(segment) = self.requests.last_segment() {
             let keep = segment.len().saturating_sub(self.tail);
             if let Some(past) = segment.get_mut(keep..) {
                 past.fill(0);
             }
         }
         Ok(())
-    }
-}
-
-fn device_error(error: BlockError) -> FillError {
-    match error {
-        BlockError::Io { sector } => FillError::Device { sector },
-        BlockError::OutOfRange { sector, .. } => {
-            FillError::Corrupt { what: "a sector past the end of the disk", value: sector }
-        }
-        BlockError::ReadOnly => FillError::ReadOnly,
-        BlockError::Dead => FillError::DeadDevice,
-    }
-}
-
-/// What finding an inode can fail with, in the page cache's words.
-pub(super) fn fill_error(error: Error) -> FillError {
-    match error {
-        Error::Device(error) => device_error(error),
-        Error::Corrupt { what, value } => FillError::Corrupt { what, value },
-        Error::NoMemory => FillError::NoMemory,
-        Error::Unmounted => FillError::Unmounted,
-        _ => FillError::Corrupt { what: "a file that cannot be read", value: 0 },
     }
 }

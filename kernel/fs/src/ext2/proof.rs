@@ -5,11 +5,12 @@
 //! indirect blocks). The reads are sorted, neighbours become one request, and there is a limit to them. Any difference
 //! at all, and nothing of what was inherited is used.
 
-use super::backing::{Batch, DISK, disk_pages};
+use super::backing::DISK;
 use super::geometry::{Geometry, InodeNumber};
 use super::layout::{RawGroup, RawInode, RawSuperblock, SUPERBLOCK_SIZE};
 use super::{INODE_MAX, inode};
 use crate::block::BlockDevice;
+use crate::requests::Requests;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use cache::{FillError, FsId, Identity, InheritedFile, PageCache, Stamp};
@@ -191,9 +192,9 @@ impl Proof<'_> {
             frames.push(self.cache.allocate(Zones::Ephemeral).map_err(|_| FillError::NoMemory)?);
         }
         for pages in pages.chunks(BATCH) {
-            let mut batch = Batch::default();
+            let mut batch = Requests::default();
             for (&index, frame) in pages.iter().zip(&mut frames) {
-                disk_pages(&mut batch, self.device.sectors(), index, slice::from_mut(frame))?;
+                batch.add_disk_pages(self.device.sectors(), index, slice::from_mut(frame))?;
             }
             batch.read(self.device)?;
             for (&index, frame) in pages.iter().zip(&frames) {

@@ -3,11 +3,11 @@
 
 use super::Ext4;
 use super::extents;
-use crate::block::{BlockDevice, BlockError, ReadRequest, SECTOR_SIZE};
+use crate::block::{BlockDevice, SECTOR_SIZE};
 use crate::error::{Error, Result};
+use crate::requests::{Requests, fill_error};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use cache::{Backing, FileId, FillError, FsId, PageCache, ReadAhead};
 use core::{fmt, mem};
 use ext4_view::Ext4Read;
@@ -84,20 +84,6 @@ impl Ext4Backing {
         *self.fs.lock() = Arc::downgrade(fs);
     }
 
-    /// Pages of the disk; zeros past its end.
-    fn disk_pages(&self, first: u32, pages: &mut [Frame]) -> Result<()> {
-        let mut requests = Requests::default();
-        let sectors = self.device.sectors();
-        for (index, page) in (u64::from(first)..).zip(pages) {
-            let sector = index * (FRAME_SIZE / SECTOR_SIZE) as u64;
-            let there = sectors.saturating_sub(sector).saturating_mul(SECTOR_SIZE as u64).min(FRAME_SIZE as u64);
-            let (read, past) = page.bytes_mut().split_at_mut(there as usize);
-            past.fill(0);
-            requests.add(sector, read)?;
-        }
-        requests.read(&*self.device)
-    }
-
     /// Pages of a file; zeros in holes and past its end.
     fn file_pages(&self, fs: &Ext4, ino: u64, first: u32, pages: &mut [Frame]) -> Result<()> {
         let content = fs.content(ino)?;
@@ -139,7 +125,9 @@ impl Ext4Backing {
 impl Backing for Ext4Backing {
     fn fill(&self, ino: u64, first: u32, pages: &mut [Frame]) -> core::result::Result<(), FillError> {
         if ino == DISK {
-            return self.disk_pages(first, pages).map_err(fill_error);
+            let mut requests = Requests::default();
+            requests.add_disk_pages(self.device.sectors(), first, pages)?;
+            return requests.read(&*self.device);
         }
         let fs = self.fs.lock().upgrade().ok_or(FillError::Unmounted)?;
         self.file_pages(&fs, ino, first, pages).map_err(fill_error)
@@ -147,57 +135,6 @@ impl Backing for Ext4Backing {
 
     fn write(&self, _ino: u64, _first: u32, _pages: &[&Page]) -> core::result::Result<(), FillError> {
         Err(FillError::ReadOnly)
-    }
-}
-
-/// Reads that go to the disk together.
-#[derive(Default)]
-struct Requests<'a> {
-    requests: Vec<ReadRequest<'a>>,
-    /// The sector after the last request.
-    next: u64,
-}
-
-impl<'a> Requests<'a> {
-    /// Read from `sector` on into `segment`, as part of the request before when it goes on where that ends.
-    fn add(&mut self, sector: u64, segment: &'a mut [u8]) -> Result<()> {
-        if segment.is_empty() {
-            return Ok(());
-        }
-        let next = sector + (segment.len() / SECTOR_SIZE) as u64;
-        let segments = match self.requests.last_mut() {
-            Some(request) if self.next == sector => &mut request.segments,
-            _ => {
-                self.requests.try_reserve(1).map_err(|_| Error::NoMemory)?;
-                &mut self.requests.push_mut(ReadRequest { sector, segments: Vec::new() }).segments
-            }
-        };
-        segments.try_reserve(1).map_err(|_| Error::NoMemory)?;
-        segments.push(segment);
-        self.next = next;
-        Ok(())
-    }
-
-    fn read(mut self, device: &dyn BlockDevice) -> Result<()> {
-        match self.requests.is_empty() {
-            true => Ok(()),
-            false => Ok(device.read(&mut self.requests)?),
-        }
-    }
-}
-
-/// An error in the page cache's words.
-fn fill_error(error: Error) -> FillError {
-    match error {
-        Error::Device(BlockError::Io { sector }) => FillError::Device { sector },
-        Error::Device(BlockError::OutOfRange { sector, .. }) => {
-            FillError::Corrupt { what: "a sector past the end of the disk", value: sector }
-        }
-        Error::Device(BlockError::Dead) => FillError::DeadDevice,
-        Error::Corrupt { what, value } => FillError::Corrupt { what, value },
-        Error::NoMemory => FillError::NoMemory,
-        Error::Unmounted => FillError::Unmounted,
-        _ => FillError::Corrupt { what: "a file that cannot be read", value: 0 },
     }
 }
 
