@@ -325,6 +325,12 @@ fn checksums_of_nothing_prove_nothing() {
 }
 
 #[test]
+fn more_checksums_than_pages_are_not_kept() {
+    let (_arena, tmpfs) = told(1 << 30, &[(0, 1)], &[(1, vec![1; 200]), (4000, vec![1; 200])]);
+    assert_eq!(tmpfs.census().summed, 0);
+}
+
+#[test]
 fn a_wrong_checksum_is_a_quarantined_file() {
     for sums in [vec![(0, vec![1])], vec![(0, vec![1, 2])]] {
         let (_arena, tmpfs) = told(100, &[(0, 100)], &sums);

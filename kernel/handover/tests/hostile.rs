@@ -5,7 +5,7 @@ mod common;
 use common::{FILESYSTEM, FRAMES, Machine, extent, inode, lines, small};
 use frames::arena::BASE;
 use frames::{FRAME_SIZE, Pfn, PfnRange, PhysAddr};
-use handover::{Caches, Extent, ExtentFault, HandoverError, Item, Kind};
+use handover::{CacheOf, Caches, Extent, ExtentFault, HandoverError, Item, Kind};
 use proptest::prelude::*;
 
 /// Two frames of chain, of which every byte counts.
@@ -222,6 +222,31 @@ fn extents_that_cannot_be_true_spoil_one_file() {
     assert_eq!(faults(size, &[extent(0, 1, FRAMES - 1)]), (vec![], 1));
     let beyond = Extent { start: Pfn::new((1 << 52) - 1), ..extent(0, 9, 0) };
     assert_eq!(faults(size, &[beyond]), (vec![NotPreservable], 0));
+}
+
+#[test]
+fn more_filesystems_or_caches_than_anybody_has_are_refused() {
+    let of = CacheOf {
+        label: b"vda",
+        uuid: [0; 16],
+        sectors: 0,
+        superblock: 0,
+        mounts: 0,
+        state: 0,
+        mounted: 0,
+        written: 0,
+    };
+    let open = |filesystems: u64, caches: u64| {
+        Machine::write(|writer| {
+            (0..filesystems).for_each(|_| writer.filesystem(&FILESYSTEM).unwrap().finish().unwrap());
+            (0..caches).for_each(|_| writer.cache(&of).unwrap().unwrap().finish());
+        })
+        .open()
+        .map(|handover| handover.summary().filesystems)
+    };
+    assert_eq!(open(64, 16), Ok(64));
+    assert_eq!(open(65, 0), Err(HandoverError::TooMany { what: "filesystems", limit: 64 }));
+    assert_eq!(open(1, 17), Err(HandoverError::TooMany { what: "caches", limit: 16 }));
 }
 
 #[test]

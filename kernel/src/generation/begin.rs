@@ -100,16 +100,16 @@ impl Generation {
 
     fn restore(&mut self, handover: Handover, environment: &Environment) -> Option<Mounts> {
         let memory = environment.cache.memory();
-        let restored = match restore(&handover, memory, environment) {
-            Ok(restored) => restored,
-            Err(reason) => {
-                environment.cache.renounce();
-                error!(target: "kho", "handover not taken: {reason}");
-                way_back::close();
-                handover.abandon(memory);
-                return None;
-            }
-        };
+        let mut restorer = Restorer::new(environment);
+        if let Err(reason) = read_all(&handover, memory, environment, &mut restorer) {
+            // The kernel before is not wanted any more once what it left is freed.
+            way_back::close();
+            error!(target: "kho", "handover not taken: {reason}");
+            drop(restorer);
+            environment.cache.renounce();
+            handover.abandon(memory);
+            return None;
+        }
         let summary = handover.summary();
         info!(
             target: "kho",
@@ -122,7 +122,7 @@ impl Generation {
         self.handed_over = Some((handover.version(), summary));
         let mut mounts = Mounts::new();
         let mut homeless = Vec::new();
-        for Restored { label, tmpfs, casualties, rejected } in restored {
+        for Restored { label, tmpfs, casualties, rejected } in restorer.finish() {
             for casualty in &casualties {
                 error!(target: "kho", "{}: {casualty}", label.escape_ascii());
             }
@@ -152,28 +152,19 @@ impl Generation {
     }
 }
 
-/// Everything in `handover`.
-fn restore(
+/// Lets everybody take what is theirs of `handover`.
+fn read_all(
     handover: &Handover,
     memory: &'static Memory,
     environment: &Environment,
-) -> Result<Vec<Restored>, HandoverError> {
+    restorer: &mut Restorer,
+) -> Result<(), HandoverError> {
     let mut items = handover.items(memory)?;
-    let (mut restorer, mut heirs) = (Restorer::new(environment), Heirs::new(&environment.cache));
-    loop {
-        match items.next() {
-            Ok(Some(item)) => {
-                heirs.take(&item);
-                restorer.take(item);
-            }
-            Ok(None) => break,
-            Err(error) => {
-                // Before what was restored until now is freed.
-                way_back::close();
-                return Err(error);
-            }
-        }
+    let mut heirs = Heirs::new(&environment.cache);
+    while let Some(item) = items.next()? {
+        heirs.take(&item);
+        restorer.take(item);
     }
     heirs.finish();
-    Ok(restorer.finish())
+    Ok(())
 }

@@ -103,15 +103,10 @@ impl Content {
     }
 
     /// Checksums of windows that the previous kernel took. Those of windows that hold no data prove nothing and do no harm; if some
-    /// lie past the end, or there are more of them than pages, none is believed, and the windows go unverified.
+    /// lie past the end, none of these is believed, and the windows go unverified.
     pub(super) fn adopt_sums(&mut self, first: u32, sums: &[U32]) {
         let end = (u64::from(first) + sums.len() as u64) * u64::from(SUM_PAGES);
-        // More than pages would be memory for nothing.
-        let most = self.extents.pages().saturating_sub(self.sums.count());
-        if self.quarantined.is_none()
-            && sums.len() as u64 <= most
-            && end <= self.size.div_ceil(PAGE).next_multiple_of(u64::from(SUM_PAGES))
-        {
+        if self.quarantined.is_none() && end <= self.size.div_ceil(PAGE).next_multiple_of(u64::from(SUM_PAGES)) {
             self.sums.set_run(first, sums);
         }
     }

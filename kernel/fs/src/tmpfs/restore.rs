@@ -20,6 +20,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::{fmt, mem};
 use handover::{Filesystem, Handover, HandoverError, Item, Kind, PhysRead};
+use zerocopy::little_endian::U32;
 
 /// Inode numbers end here, so that there is always a next one.
 const MAX_INO: u64 = 1 << 62;
@@ -118,10 +119,20 @@ struct Loose {
     target: Box<[u8]>,
     entries: Vec<(Box<[u8]>, u64)>,
     xattrs: Xattrs,
+    /// Checksums that came with it.
+    sums: u64,
     fault: Option<Fault>,
 }
 
 impl Loose {
+    /// More checksums than there are pages can only be of holes: they would be memory for nothing.
+    fn adopt_sums(&mut self, first: u32, sums: &[U32]) {
+        self.sums = self.sums.saturating_add(sums.len() as u64);
+        if self.sums <= self.content.pages() {
+            self.content.adopt_sums(first, sums);
+        }
+    }
+
     fn adopt_xattr(&mut self, name: &[u8], value: &[u8]) {
         if self.xattrs.adopt(name, value).is_err() {
             self.fault.get_or_insert(Fault::Attribute);
@@ -173,7 +184,7 @@ impl Loader {
                 loose.content.adopt(extent.index, extent.frames(), extent.preallocated);
             }
             (Item::Xattr { name, value }, Some((_, loose))) => loose.adopt_xattr(name, value),
-            (Item::Sums { first, sums }, Some((_, loose))) => loose.content.adopt_sums(first, sums),
+            (Item::Sums { first, sums }, Some((_, loose))) => loose.adopt_sums(first, sums),
             (Item::Rejected(_, fault), Some((_, loose))) => {
                 loose.content.quarantine(Fault::Extent(fault));
                 loose.fault = Some(Fault::Extent(fault));
@@ -206,6 +217,7 @@ impl Loader {
             target: Box::default(),
             entries: Vec::new(),
             xattrs: Xattrs::default(),
+            sums: 0,
             fault,
         }
     }
