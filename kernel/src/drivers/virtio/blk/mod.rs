@@ -267,7 +267,7 @@ impl BlockDevice for Disk {
         self.read_only
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         self.run(requests)
     }
 
