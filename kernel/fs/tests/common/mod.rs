@@ -54,7 +54,7 @@ impl BlockDevice for MemoryDisk {
         true
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         self.batches.fetch_add(1, Relaxed);
         let sectors = self.sectors();
         let image = self.image.lock().unwrap();

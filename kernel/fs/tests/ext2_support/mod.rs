@@ -51,9 +51,9 @@ impl WriteDisk {
         self.events.lock().unwrap().as_ref().map_or(0, Vec::len)
     }
 
-    fn note(&self, event: Event) {
+    fn note(&self, event: impl FnOnce() -> Event) {
         if let Some(events) = &mut *self.events.lock().unwrap() {
-            events.push(event);
+            events.push(event());
         }
     }
 }
@@ -71,11 +71,11 @@ impl BlockDevice for WriteDisk {
         self.read_only
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         let image = self.image.lock().unwrap();
         for request in requests {
             let mut at = request.sector as usize * SECTOR_SIZE;
-            for segment in &mut request.segments {
+            for segment in request.segments.iter_mut() {
                 assert!(!segment.is_empty() && segment.len() % SECTOR_SIZE == 0);
                 let past =
                     BlockError::OutOfRange { sector: request.sector, sectors: (image.len() / SECTOR_SIZE) as u64 };
@@ -92,25 +92,30 @@ impl BlockDevice for WriteDisk {
         }
         for request in requests {
             self.writes.fetch_add(1, Relaxed);
-            let bytes = request.segments.concat();
-            assert!(!bytes.is_empty() && bytes.len() % SECTOR_SIZE == 0);
-            let sectors = request.sector..request.sector + (bytes.len() / SECTOR_SIZE) as u64;
+            let len: usize = request.segments.iter().map(|segment| segment.len()).sum();
+            assert!(len > 0 && request.segments.iter().all(|segment| segment.len() % SECTOR_SIZE == 0));
+            let sectors = request.sector..request.sector + (len / SECTOR_SIZE) as u64;
             if self.bad_sector.lock().unwrap().is_some_and(|bad| sectors.contains(&bad)) {
                 return Err(BlockError::Io { sector: request.sector });
             }
             let mut image = self.image.lock().unwrap();
             let past = BlockError::OutOfRange { sector: request.sector, sectors: (image.len() / SECTOR_SIZE) as u64 };
             let at = request.sector as usize * SECTOR_SIZE;
-            image.get_mut(at..at + bytes.len()).ok_or(past)?.copy_from_slice(&bytes);
+            let mut place = image.get_mut(at..at + len).ok_or(past)?;
+            for segment in request.segments {
+                let (here, rest) = place.split_at_mut(segment.len());
+                here.copy_from_slice(segment);
+                place = rest;
+            }
             drop(image);
-            self.note(Event::Write { sector: request.sector, bytes });
+            self.note(|| Event::Write { sector: request.sector, bytes: request.segments.concat() });
         }
         Ok(())
     }
 
     fn flush(&self) -> Result<(), BlockError> {
         self.flushes.fetch_add(1, Relaxed);
-        self.note(Event::Flush);
+        self.note(|| Event::Flush);
         Ok(())
     }
 
