@@ -6,6 +6,9 @@
 use crate::sync::{Mutex, MutexGuard};
 use core::ops::{Deref, DerefMut};
 
+/// The most processors that a guest may have.
+pub const PROCESSORS: usize = 64;
+
 /// The order of all locks: a lock may be taken while only locks that stand above it in this list are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -36,6 +39,8 @@ pub enum Rank {
     SetAside,
     /// The slabs of the kernel heap.
     Heap,
+    /// The page tables of the kernel.
+    PageTables,
     /// The free lists of one zone.
     Frames,
     /// The serial line and the log.
@@ -106,23 +111,35 @@ impl<T> Drop for LockGuard<'_, T> {
     }
 }
 
-/// The checker: one bit for each rank that is held here and now.
+/// The checker: one bit for each rank that is held here and now, that is by this processor. A guard is dropped by the processor that
+/// took the lock: none is sent to another.
 #[cfg(debug_assertions)]
 mod order {
     use super::Rank;
 
     #[cfg(target_os = "none")]
     mod held {
+        use core::arch::asm;
         use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-        static HELD: AtomicU32 = AtomicU32::new(0);
+        use crate::lock::PROCESSORS;
+
+        static HELD: [AtomicU32; PROCESSORS] = [const { AtomicU32::new(0) }; PROCESSORS];
+
+        /// What this processor holds. Its number lies where its GS leads to; the kernel sees to that before the first lock.
+        fn here() -> &'static AtomicU32 {
+            let number: u32;
+            // SAFETY: reads the number, and nothing else happens.
+            unsafe { asm!("mov {:e}, gs:[0]", out(reg) number, options(nostack, preserves_flags, readonly)) };
+            &HELD[number as usize % PROCESSORS]
+        }
 
         pub fn get() -> u32 {
-            HELD.load(Relaxed)
+            here().load(Relaxed)
         }
 
         pub fn set(bits: u32) {
-            HELD.store(bits, Relaxed);
+            here().store(bits, Relaxed);
         }
     }
 

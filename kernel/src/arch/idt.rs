@@ -29,7 +29,7 @@ fn on_stack<F>(gate: &mut Entry<F>, stub: Stub, stack: TrapStack) {
     }
 }
 
-/// Fills the table and loads it.
+/// Fills the table, if no processor has done so before, and loads it.
 pub fn init() {
     let table = TABLE.call_once(|| {
         let mut table = InterruptDescriptorTable::new();
