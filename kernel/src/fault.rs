@@ -3,6 +3,12 @@
 
 use core::arch::asm;
 
+use frames::Memory;
+
+use crate::arch::paging::{self, PagingError};
+use crate::arch::stacks;
+use crate::smp::calls::{self, NoAnswer, Whom};
+
 /// How a kernel is to fail before it is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -47,6 +53,25 @@ pub fn late(asked_for: Option<Stage>) {
         Some(Stage::Overflow) => stack_overflow(),
         Some(Stage::Early) | None => {}
     }
+}
+
+/// A panic of another processor, if there is one that takes part.
+pub fn other_panics() -> Result<(), NoAnswer> {
+    calls::call(Whom::One(1), |_| panic!("provoked by `fault other-panic`"), 0)
+}
+
+/// Another processor reads a page, which then is taken away, and reads it again: that ends the kernel, unless it still finds it.
+pub fn stale_page(memory: &'static Memory) -> Result<(), PagingError> {
+    let read = |address: u64| {
+        // SAFETY: the page is mapped, or the processor says that it is not, which ends the kernel; any bits are a byte.
+        unsafe { (address as *const u8).read_volatile() };
+    };
+    let address = stacks::unused();
+    let call = || calls::call(Whom::One(1), read, address).map_err(PagingError::Stale);
+    paging::map_stack_page(memory, address)?;
+    call()?;
+    paging::unmap_page(address)?;
+    call()
 }
 
 /// An ordinary panic.

@@ -1,7 +1,8 @@
 //! Locks, and the order in which they may be taken. This is the one file that states the order.
 //!
 //! A lock has a [`Rank`]; while it is held only locks of a higher rank may be taken. A debug build checks that at every
-//! `lock` and names both ranks when it is broken. No lock is held across disk I/O, and interrupt handlers take none.
+//! `lock` and names both ranks when it is broken. No lock is held across disk I/O, and interrupt handlers take none but the last.
+//! Turning interrupts off keeps one processor's handlers away and nobody else; what several processors use is locked.
 
 use crate::sync::{Mutex, MutexGuard};
 use core::ops::{Deref, DerefMut};
@@ -45,6 +46,8 @@ pub enum Rank {
     Frames,
     /// The serial line and the log.
     Console,
+    /// What one processor wants another to run. An interrupt handler takes this lock, so it is held with interrupts off.
+    Call,
 }
 
 /// A spin lock with a rank.

@@ -50,6 +50,7 @@ const LINES: u32 = IO_INPUTS * IO_APICS.len() as u32;
 const LEVEL: u32 = 1 << 15;
 
 /// Bits of a command to other processors (Intel SDM vol. 3, 11.6.1): how it is delivered, and whether the one before still is.
+const DELIVER_NMI: u32 = 4 << 8;
 const DELIVER_INIT: u32 = 5 << 8;
 const DELIVER_STARTUP: u32 = 6 << 8;
 const ASSERT: u32 = 1 << 14;
@@ -91,6 +92,10 @@ pub enum Command {
     Init,
     /// Start it in the page with this number, if it waits for that.
     Start(u8),
+    /// Interrupt it, whatever it does.
+    Nmi,
+    /// Interrupt it with this vector.
+    Interrupt(u8),
 }
 
 /// Sends a command to the processor whose local APIC has this id. No interrupt handler does so, but in a panic.
@@ -98,6 +103,8 @@ pub fn send(to: u8, command: Command) {
     let command = match command {
         Command::Init => DELIVER_INIT,
         Command::Start(page) => DELIVER_STARTUP | u32::from(page),
+        Command::Nmi => DELIVER_NMI,
+        Command::Interrupt(vector) => u32::from(vector),
     };
     without_interrupts(|| {
         write(LOCAL_APIC + LOCAL_COMMAND_TO, u32::from(to) << 24);

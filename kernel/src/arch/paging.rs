@@ -7,6 +7,7 @@
 use core::fmt;
 use frames::{Lock, Memory, Pfn, PfnRange, PhysAddr, Rank, Zones};
 use x86_64::VirtAddr;
+use x86_64::instructions::tlb;
 use x86_64::structures::paging::mapper::{MapToError, TranslateResult, UnmapError};
 use x86_64::structures::paging::{
     FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size2MiB, Size4KiB,
@@ -14,6 +15,7 @@ use x86_64::structures::paging::{
 };
 
 use super::cpu;
+use crate::smp::calls::{self, NoAnswer, Whom};
 
 /// Where all physical memory is mapped, from address 0 on.
 pub const WINDOW: u64 = 0xffff_8000_0000_0000;
@@ -34,6 +36,8 @@ pub enum PagingError {
     LargePage(u64),
     /// No frame for a page table.
     NoMemory,
+    /// The page is out of the tables, but some processor may still use it.
+    Stale(NoAnswer),
 }
 
 impl fmt::Display for PagingError {
@@ -44,6 +48,7 @@ impl fmt::Display for PagingError {
             Self::InUse(address) => write!(f, "{address:#x} is mapped already"),
             Self::LargePage(address) => write!(f, "{address:#x} lies in a large page"),
             Self::NoMemory => f.write_str("no frame for a page table"),
+            Self::Stale(reason) => write!(f, "it may still be in use: {reason}"),
         }
     }
 }
@@ -96,10 +101,11 @@ pub fn in_window(address: u64) -> bool {
     (WINDOW..WINDOW_END).contains(&address)
 }
 
-/// Takes the page at `address` out of the page tables; touching it faults from now on. The frame behind it is not freed.
+/// Takes the page at `address` out of the page tables; touching it faults from now on, whoever does. The frame behind it is not
+/// freed. No lock may be held, as all processors are waited for.
 ///
 /// # Errors
-/// If no 4 KiB page is mapped at `address`.
+/// If no 4 KiB page is mapped at `address`; [`PagingError::Stale`], if a processor does not answer.
 pub fn unmap_page(address: u64) -> Result<(), PagingError> {
     let page: Page<Size4KiB> = page_at(address)?;
     with_tables(|tables| match tables.unmap(page) {
@@ -109,7 +115,16 @@ pub fn unmap_page(address: u64) -> Result<(), PagingError> {
         }
         Err(UnmapError::ParentEntryHugePage) => Err(PagingError::LargePage(address)),
         Err(UnmapError::PageNotMapped | UnmapError::InvalidFrameAddress(_)) => Err(PagingError::NotMapped(address)),
-    })
+    })?;
+    // A page that appears need not be told to anybody: what is not mapped is in no TLB.
+    calls::call(Whom::Others, forget, address).map_err(PagingError::Stale)
+}
+
+/// Takes what this processor knows of the page at `address` out of its TLB.
+fn forget(address: u64) {
+    if let Ok(address) = VirtAddr::try_new(address) {
+        tlb::flush(address);
+    }
 }
 
 /// Makes the window show device registers that the boot stage left out, past the caches. Pages that are mapped stay as

@@ -12,6 +12,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use frames::Memory;
 
+use super::local;
 use super::paging::{self, PagingError};
 
 const PAGE: usize = 4096;
@@ -81,6 +82,11 @@ fn block(index: u64) -> [Range<u64>; 4] {
         start..start + TRAP_STACK as u64
     };
     [base + PAGE as u64..base + PAGE as u64 + ORDINARY_STACK, trap(0), trap(1), trap(2)]
+}
+
+/// An address where nothing is mapped.
+pub fn unused() -> u64 {
+    OTHERS + (local::MOST as u64) * BLOCK
 }
 
 /// Makes the stacks of one more processor than before. Called by the boot processor only.

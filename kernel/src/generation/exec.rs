@@ -78,8 +78,8 @@ fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) ->
     machine.quiesce();
     // The next kernel finds the handover in these frames, and the way back.
     core::mem::forget(handed_over);
-    // SAFETY: there is one processor, and the two calls of `quiesce` have told every device that could write to memory to stop. A host
-    // whose device does not do as it is told can write to this memory whatever we do.
+    // SAFETY: the two calls of `quiesce` have parked the other processors, and told every device that could write to memory to stop. A
+    // host whose device does not do as it is told can write to this memory whatever we do.
     unsafe { prepared.jump() }
 }
 

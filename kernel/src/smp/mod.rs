@@ -3,6 +3,9 @@
 //! The boot processor has number 0, runs the kernel's one thread, the shell, and serves devices. The others are started at boot, one
 //! after the other, and wait in `hlt` until they are given something to do. One that does not answer is named and left out.
 
+pub mod calls;
+pub mod stop;
+
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use firmware::{AcpiError, Physical, Processors};
@@ -127,6 +130,12 @@ fn idle() -> ! {
         cpu::disable_interrupts();
         cpu::enable_interrupts_and_halt();
     }
+}
+
+/// All processors that have a number, with the ids of their local APICs.
+pub fn all() -> impl Iterator<Item = (usize, u8)> {
+    let known = KNOWN.load(Ordering::Acquire);
+    CPUS.iter().take(known).enumerate().map(|(number, cpu)| (number, cpu.id.load(Ordering::Relaxed)))
 }
 
 /// The processors that take part, by number; the boot processor first.
