@@ -18,11 +18,21 @@ pub enum Stage {
     Late,
     /// By an exception, at the same moment as the latter.
     Overflow,
+    /// By a panic of another processor, at the same moment.
+    Other,
+    /// Not at all, but the processor with number 1 does not come.
+    Mute,
 }
 
 impl Stage {
     /// All of them, by name.
-    const NAMES: [(&str, Stage); 3] = [("early", Stage::Early), ("late", Stage::Late), ("overflow", Stage::Overflow)];
+    const NAMES: [(&str, Stage); 5] = [
+        ("early", Stage::Early),
+        ("late", Stage::Late),
+        ("overflow", Stage::Overflow),
+        ("other", Stage::Other),
+        ("mute", Stage::Mute),
+    ];
 
     /// The stage of that name.
     pub fn named(name: &str) -> Option<Stage> {
@@ -35,6 +45,8 @@ impl Stage {
             Stage::Early => " panic-at=early",
             Stage::Late => " panic-at=late",
             Stage::Overflow => " panic-at=overflow",
+            Stage::Other => " panic-at=other",
+            Stage::Mute => " panic-at=mute",
         }
     }
 }
@@ -51,7 +63,9 @@ pub fn late(asked_for: Option<Stage>) {
     match asked_for {
         Some(Stage::Late) => panic!("provoked by `panic-at=late`"),
         Some(Stage::Overflow) => stack_overflow(),
-        Some(Stage::Early) | None => {}
+        // Where there is no other processor, nobody fails.
+        Some(Stage::Other) => drop(calls::call(Whom::One(1), |_| panic!("provoked by `panic-at=other`"), 0)),
+        Some(Stage::Early | Stage::Mute) | None => {}
     }
 }
 

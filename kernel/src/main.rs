@@ -39,6 +39,7 @@ use cmdline::{CommandLine, DonationKind};
 use console::input;
 use donation::Sources;
 use drivers::{ivshmem, pci, uart, virtio};
+use fault::Stage;
 use machine::Machine;
 use memory::Survey;
 use system::System;
@@ -120,7 +121,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
 
     input::init();
     cpu::enable_interrupts();
-    smp::start(memory, &processors, installed.census.withheld > 0);
+    let mute = (command_line.panic_at == Some(Stage::Mute)).then_some(1);
+    smp::start(memory, &processors, installed.census.withheld > 0, mute);
 
     let machine =
         Machine { parcel, memory, memory_map: &boot_info.memory_regions, rsdp, census: installed.census, disks };

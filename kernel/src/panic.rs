@@ -78,7 +78,7 @@ pub fn leave() -> ! {
     {
         drivers::stop::all();
         input::stop();
-        stop::park_others();
+        stop::reset_others();
         apic::quiesce_in_emergency();
         // SAFETY: the other processors wait for a start, and every device that could write to memory was just reset.
         unsafe { way_back.go() }

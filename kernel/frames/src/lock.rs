@@ -46,6 +46,8 @@ pub enum Rank {
     Frames,
     /// The serial line and the log.
     Console,
+    /// Work that is lent to all processors.
+    Work,
     /// What one processor wants another to run. An interrupt handler takes this lock, so it is held with interrupts off.
     Call,
 }

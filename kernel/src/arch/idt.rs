@@ -8,7 +8,9 @@ use x86_64::VirtAddr;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 
 use super::stacks::TrapStack;
-use super::trap::{VECTOR_ALARM, VECTOR_CALL, VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS, entry, entry_with_code};
+use super::trap::{
+    VECTOR_ALARM, VECTOR_CALL, VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS, VECTOR_WAKE, entry, entry_with_code,
+};
 
 static TABLE: Once<InterruptDescriptorTable> = Once::new();
 
@@ -60,6 +62,7 @@ pub fn init() {
         plain(&mut table[VECTOR_DEVICES], entry::<VECTOR_DEVICES>);
         plain(&mut table[VECTOR_ALARM], entry::<VECTOR_ALARM>);
         plain(&mut table[VECTOR_CALL], entry::<VECTOR_CALL>);
+        plain(&mut table[VECTOR_WAKE], entry::<VECTOR_WAKE>);
         plain(&mut table[VECTOR_SPURIOUS], entry::<VECTOR_SPURIOUS>);
         table
     });

@@ -9,6 +9,7 @@ pub mod backtrace;
 pub mod cpu;
 pub mod idt;
 pub mod image;
+pub mod loan;
 pub mod local;
 pub mod paging;
 pub mod segments;

@@ -22,6 +22,8 @@ pub const VECTOR_DEVICES: u8 = 0x21;
 pub const VECTOR_ALARM: u8 = 0x22;
 /// Vector by which a processor is called by another.
 pub const VECTOR_CALL: u8 = 0x23;
+/// Vector by which a processor is woken: it does nothing but that.
+pub const VECTOR_WAKE: u8 = 0x24;
 /// Vector of the local APIC's spurious interrupt, which must not be acknowledged.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -180,6 +182,7 @@ extern "C" fn dispatch(frame: &TrapFrame) {
             calls::answer();
             apic::end_of_interrupt();
         }
+        Ok(VECTOR_WAKE) => apic::end_of_interrupt(),
         Ok(VECTOR_SPURIOUS) => {}
         Ok(NMI) => {
             stop::on_nmi();

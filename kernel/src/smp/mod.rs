@@ -4,7 +4,10 @@
 //! after the other, and wait in `hlt` until they are given something to do. One that does not answer is named and left out.
 
 pub mod calls;
+mod spread;
 pub mod stop;
+
+pub use spread::{each, spread};
 
 use core::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
@@ -58,7 +61,8 @@ pub fn find(rsdp: Option<u64>) -> Result<Processors, AcpiError> {
 }
 
 /// Starts all `processors` but this one, which is the boot processor and runs already. `frame_zero` says whether frame 0 is memory.
-pub fn start(memory: &'static Memory, processors: &Processors, frame_zero: bool) {
+/// The one that would have the number `mute` is not told to start, to show what becomes of such a one.
+pub fn start(memory: &'static Memory, processors: &Processors, frame_zero: bool, mute: Option<usize>) {
     let this = apic::id();
     CPUS[0].id.store(this, Ordering::Relaxed);
     CPUS[0].online.store(true, Ordering::Relaxed);
@@ -69,7 +73,7 @@ pub fn start(memory: &'static Memory, processors: &Processors, frame_zero: bool)
     if others.peek().is_some() {
         match frame_zero.then(|| Trampoline::lay(memory, enter)) {
             Some(Ok(trampoline)) => {
-                others.for_each(|id| start_one(memory, &trampoline, id));
+                others.for_each(|id| start_one(memory, &trampoline, id, mute));
                 if let Err(reason) = trampoline.clear() {
                     warn!(target: "smp", "frame 0 stays mapped at address 0: {reason}");
                 }
@@ -85,7 +89,7 @@ pub fn start(memory: &'static Memory, processors: &Processors, frame_zero: bool)
 }
 
 /// Starts the processor with this local APIC as the next number.
-fn start_one(memory: &'static Memory, trampoline: &Trampoline, id: u8) {
+fn start_one(memory: &'static Memory, trampoline: &Trampoline, id: u8, mute: Option<usize>) {
     let number = KNOWN.load(Ordering::Relaxed);
     let Some(cpu) = CPUS.get(number) else { return };
     let tops = match stacks::make(memory) {
@@ -96,12 +100,17 @@ fn start_one(memory: &'static Memory, trampoline: &Trampoline, id: u8) {
     KNOWN.store(number + 1, Ordering::Release);
     trampoline.offer(number, segments::build(tops.traps), tops.ordinary);
     apic::send(id, Command::Init);
-    apic::send(id, Command::Start(start::PAGE));
+    let start = || {
+        if mute != Some(number) {
+            apic::send(id, Command::Start(start::PAGE));
+        }
+    };
+    start();
     let (patience, second) = (Deadline::after_millis(PATIENCE_MILLIS), Deadline::after_millis(SECOND_START_MILLIS));
     let mut started_again = false;
     while !cpu.online.load(Ordering::Acquire) {
         if second.passed() && !started_again {
-            apic::send(id, Command::Start(start::PAGE));
+            start();
             started_again = true;
         }
         if patience.passed() {
@@ -122,20 +131,19 @@ fn enter() -> ! {
         cpu::halt_forever();
     }
     cpu.online.store(true, Ordering::Release);
-    idle()
-}
-
-fn idle() -> ! {
-    loop {
-        cpu::disable_interrupts();
-        cpu::enable_interrupts_and_halt();
-    }
+    spread::idle()
 }
 
 /// All processors that have a number, with the ids of their local APICs.
 pub fn all() -> impl Iterator<Item = (usize, u8)> {
     let known = KNOWN.load(Ordering::Acquire);
     CPUS.iter().take(known).enumerate().map(|(number, cpu)| (number, cpu.id.load(Ordering::Relaxed)))
+}
+
+/// Whether any other processor takes part.
+#[inline]
+pub fn has_others() -> bool {
+    KNOWN.load(Ordering::Relaxed) > 1
 }
 
 /// The processors that take part, by number; the boot processor first.

@@ -69,10 +69,14 @@ fn rest() -> ! {
 
 /// Stops all others and leaves them waiting for a start. This is the boot processor.
 pub fn park_others() {
-    if others().next().is_none() {
-        return;
+    if others().next().is_some() {
+        stop_others();
+        reset_others();
     }
-    stop_others();
+}
+
+/// Leaves all others, which have stopped, waiting for a start. This is the boot processor.
+pub fn reset_others() {
     others().for_each(|number| send(number, Command::Init));
 }
 
