@@ -9,6 +9,7 @@ use prompt::options::Args;
 use super::commands::{Command, FAMILIES, all, find, gap};
 use super::{Failure, Outcome, Session, kexec};
 use crate::console::dmesg;
+use crate::drivers::virtio::blk::Disk;
 use crate::fault::{self, Stage};
 use crate::generation::{Provoke, Step};
 use crate::{bench, demo, power, smp, time};
@@ -42,9 +43,12 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "help", usage: "[COMMAND...]", help: "this list, or one command", run: help },
     Command {
         name: "fault",
-        usage: "panic|double-fault|stack-overflow|oom|other-panic|stale-page|handover|kexec-STEP|next-STAGE",
-        help: "break the kernel on purpose; other-panic: on CPU 1; stale-page: CPU 1 reads a page that was unmapped; handover: spoil what the next kexec hands over; kexec-load, -ahead, -handover, \
-               -prepare: call the next kexec off after that; next-early, -late, -overflow: let the next kernel fail",
+        usage: "panic|double-fault|stack-overflow|oom|other-panic|stale-page|disk-reset|disk-breaks|handover|kexec-STEP|\
+                next-STAGE",
+        help: "break the kernel on purpose; other-panic: on CPU 1; stale-page: CPU 1 reads a page that was unmapped; disk-reset, \
+               disk-breaks: the disk at the next request; handover: spoil what the next kexec hands over; kexec-load, -ahead, \
+               -handover, -prepare: call the next kexec off after that; next-early, -late, -overflow, -other: let the next kernel \
+               fail; next-mute: let it do without CPU 1",
         run: provoke,
     },
     Command { name: "poweroff", usage: "", help: "end the machine (so does Control-D)", run: power_off },
@@ -137,6 +141,8 @@ fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         b"stale-page" => fault::stale_page(session.system.memory)
             .map_err(|reason| Failure::other(kind, reason))
             .and_then(|()| Err(Failure::other(kind, "nobody noticed"))),
+        b"disk-reset" => disk(session, kind).map(|disk| disk.forget()),
+        b"disk-breaks" => disk(session, kind).map(|disk| disk.spoil()),
         word => {
             let what = provocation(word).ok_or_else(|| Failure::invalid("kind of fault", word))?;
             session.system.generation.provoke(what);
@@ -144,6 +150,10 @@ fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             Ok(())
         }
     }
+}
+
+fn disk<'a>(session: &'a Session<'_>, kind: &[u8]) -> Result<&'a Disk, Failure> {
+    session.system.machine.disk().map(|disk| &**disk).ok_or_else(|| Failure::other(kind, "there is no disk"))
 }
 
 /// What a word lets go wrong with the next kexec.
