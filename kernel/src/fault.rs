@@ -2,12 +2,18 @@
 //! command line's `panic-at=`, which that word gives to the next kernel.
 
 use core::arch::asm;
+use core::hint;
 
 use frames::Memory;
+use log::info;
 
 use crate::arch::paging::{self, PagingError};
 use crate::arch::stacks;
-use crate::smp::calls::{self, NoAnswer, Whom};
+use crate::smp::{
+    self,
+    calls::{self, Whom},
+};
+use crate::time::Deadline;
 
 /// How a kernel is to fail before it is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +75,30 @@ pub fn late(asked_for: Option<Stage>) {
     }
 }
 
-/// A panic of another processor, if there is one that takes part.
-pub fn other_panics() -> Result<(), NoAnswer> {
-    calls::call(Whom::One(1), |_| panic!("provoked by `fault other-panic`"), 0)
+/// A panic of the processor with number 1, if it takes part, while all others write to the log.
+pub fn other_panics() {
+    const LINES: usize = 2_000;
+    const BEFORE: usize = 20;
+    smp::spread(&|this| {
+        for line in 0..LINES {
+            assert!(this != 1 || line < BEFORE, "provoked by `fault other-panic`");
+            info!(target: "fault", "CPU {this} has nothing to say, and says so");
+        }
+    });
+}
+
+/// The processor with number 1 runs over its stack, if it takes part.
+pub fn other_overflows() {
+    smp::spread(&|this| {
+        if this == 1 {
+            stack_overflow();
+        }
+        // Whoever is done sooner than another begins has not waited for it.
+        let patience = Deadline::after_seconds(1);
+        while smp::has_others() && !patience.passed() {
+            hint::spin_loop();
+        }
+    });
 }
 
 /// Another processor reads a page, which then is taken away, and reads it again: that ends the kernel, unless it still finds it.

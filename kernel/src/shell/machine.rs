@@ -43,9 +43,9 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "help", usage: "[COMMAND...]", help: "this list, or one command", run: help },
     Command {
         name: "fault",
-        usage: "panic|double-fault|stack-overflow|oom|other-panic|stale-page|disk-reset|disk-breaks|handover|kexec-STEP|\
-                next-STAGE",
-        help: "break the kernel on purpose; other-panic: on CPU 1; stale-page: CPU 1 reads a page that was unmapped; disk-reset, \
+        usage: "panic|double-fault|stack-overflow|oom|other-panic|other-overflow|stale-page|disk-reset|disk-breaks|\
+                handover|kexec-STEP|next-STAGE",
+        help: "break the kernel on purpose; other-panic, other-overflow: on CPU 1, the former while all write; stale-page: CPU 1 reads a page that was unmapped; disk-reset, \
                disk-breaks: the disk at the next request; handover: spoil what the next kexec hands over; kexec-load, -ahead, \
                -handover, -prepare: call the next kexec off after that; next-early, -late, -overflow, -other: let the next kernel \
                fail; next-mute: let it do without CPU 1",
@@ -135,9 +135,14 @@ fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         b"double-fault" => fault::double_fault(),
         b"stack-overflow" => fault::stack_overflow(),
         b"oom" => exhaust_memory(),
-        b"other-panic" => fault::other_panics()
-            .map_err(|reason| Failure::other(kind, reason))
-            .and_then(|()| Err(Failure::other(kind, "there is no other CPU"))),
+        b"other-panic" => {
+            fault::other_panics();
+            Err(Failure::other(kind, "there is no other CPU"))
+        }
+        b"other-overflow" => {
+            fault::other_overflows();
+            Err(Failure::other(kind, "there is no other CPU"))
+        }
         b"stale-page" => fault::stale_page(session.system.memory)
             .map_err(|reason| Failure::other(kind, reason))
             .and_then(|()| Err(Failure::other(kind, "nobody noticed"))),
