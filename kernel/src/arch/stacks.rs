@@ -84,6 +84,12 @@ fn block(index: u64) -> [Range<u64>; 4] {
     [base + PAGE as u64..base + PAGE as u64 + ORDINARY_STACK, trap(0), trap(1), trap(2)]
 }
 
+/// Frames that the stacks of other processors take.
+pub fn frames() -> u64 {
+    let pages = |stack: Range<u64>| (stack.end - stack.start) / PAGE as u64;
+    MADE.load(Ordering::Acquire) * block(0).map(pages).iter().sum::<u64>()
+}
+
 /// An address where nothing is mapped.
 pub fn unused() -> u64 {
     OTHERS + (local::MOST as u64) * BLOCK
