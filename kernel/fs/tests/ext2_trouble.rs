@@ -48,7 +48,7 @@ impl BlockDevice for Picky {
         false
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         let bad = *self.unreadable.lock().unwrap();
         for ReadRequest { sector, segments } in requests.iter() {
             let bytes: usize = segments.iter().map(|segment| segment.len()).sum();

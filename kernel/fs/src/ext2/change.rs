@@ -4,15 +4,14 @@
 //! commit brings both to the disk. Before each step [`Change::make_room`] sees to it that the step finds room for all that it may
 //! edit, so it is between steps that a commit can come, and there everything has to be consistent.
 
+use super::Ext2;
 use super::buffer::{Buffer, Phase};
 use super::geometry::Geometry;
 use super::groups::{Groups, MOST_FREED};
 use super::inode::Inode;
-use super::map::ReadDisk;
 use super::proof;
 use super::superblock::Superblock;
 use super::turn::Turn;
-use super::{Ext2, zeroed};
 use crate::error::{Error, Result};
 use crate::filesystem::Time;
 use alloc::sync::Arc;
@@ -44,6 +43,8 @@ pub(super) struct Metadata {
     /// Files without a name that are held open.
     pub(super) orphans: u32,
     pub(super) workbench: Workbench,
+    /// A frame through which a block comes into the buffer, while it is not in use.
+    pub(super) desk: Option<Frame>,
 }
 
 /// What a commit works with, set aside for it.
@@ -67,7 +68,13 @@ impl Metadata {
         for _ in 0..STAGING {
             staging.push(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
         }
+        metadata.desk = Some(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
         Ok(metadata)
+    }
+
+    /// Frames that are set aside.
+    pub(super) fn frames(&self) -> usize {
+        self.buffer.frames() + self.workbench.staging.len() + usize::from(self.desk.is_some())
     }
 
     /// Copy bytes of the disk that lie in one block, if that block is here.
@@ -220,11 +227,25 @@ impl Change<'_> {
         if self.fs.metadata.lock().buffer.get(block).is_some() {
             return Ok(());
         }
-        let mut bytes = zeroed(self.fs.geometry.block_size())?;
-        self.fs.read_disk(u64::from(block) * bytes.len() as u64, &mut bytes)?;
+        let mut desk = self.fs.metadata.lock().desk.take().ok_or(Error::NoMemory)?;
+        let read = self.read_at(&mut desk, block);
         let mut metadata = self.fs.metadata.lock();
-        metadata.buffer.insert(block).ok_or(Error::NoMemory)?.copy_from_slice(&bytes);
-        Ok(())
+        let loaded = read.and_then(|bytes| {
+            metadata.buffer.insert(block).ok_or(Error::NoMemory)?.copy_from_slice(bytes);
+            Ok(())
+        });
+        metadata.desk = Some(desk);
+        loaded
+    }
+
+    /// Read a block that is not in the buffer. This may be a commit, which is how memory is made free, so it asks for none.
+    fn read_at<'d>(&self, desk: &'d mut Frame, block: u32) -> Result<&'d [u8]> {
+        let (bytes, _) = desk.bytes_mut().split_at_mut(self.fs.geometry.block_size());
+        let at = u64::from(block) * bytes.len() as u64;
+        if !self.fs.disk.peek(at, bytes) {
+            self.fs.read_below(at, bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// Change a block, to be written in `phase`.

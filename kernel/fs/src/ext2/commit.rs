@@ -15,16 +15,17 @@ use super::change::{Change, Workbench};
 use super::inode::Inode;
 use super::layout::RawGroup;
 use super::map::ReadDisk;
+use super::outgoing::Outgoing;
 use super::store::store;
 use super::{INODE_MAX, proof};
-use crate::block::{SECTOR_SIZE, WriteRequest};
+use crate::block::SECTOR_SIZE;
 use crate::error::{Error, Result};
 use crate::filesystem::FileType;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::mem;
 use core::sync::atomic::Ordering::Relaxed;
-use frames::{FRAME_SIZE, Frame};
+use frames::Frame;
 use log::warn;
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
@@ -238,31 +239,14 @@ impl Change<'_> {
                 place.copy_from_slice(metadata.buffer.get(*block).ok_or(Error::NoMemory)?);
             }
         }
-        let mut requests: Vec<WriteRequest<'_>> = Vec::new();
-        requests.try_reserve(blocks.len()).map_err(|_| Error::NoMemory)?;
         let places = staging.iter().flat_map(|frame| frame.bytes().chunks(block_size));
-        let mut next = None;
+        let mut outgoing = Outgoing::new(self.fs, true);
         for (&block, place) in blocks.iter().zip(places) {
-            if next != Some(block) {
-                let sector = u64::from(block) * (block_size / SECTOR_SIZE) as u64;
-                requests.push(WriteRequest { sector, segments: Vec::new() });
-            }
-            if let Some(request) = requests.last_mut() {
-                request.segments.try_reserve(1).map_err(|_| Error::NoMemory)?;
-                request.segments.push(place);
-            }
-            next = block.checked_add(1);
+            outgoing.add(u64::from(block) * (block_size / SECTOR_SIZE) as u64, place)?;
         }
-        self.fs.device.write(&requests)?;
+        outgoing.send()?;
         let mut metadata = self.fs.metadata.lock();
         blocks.iter().for_each(|&block| metadata.buffer.written(block));
-        drop(metadata);
-        let page = |block: u32| (u64::from(block) * block_size as u64 / FRAME_SIZE as u64) as u32;
-        for run in blocks.chunk_by(|one, next| one + 1 == *next) {
-            if let [first, ..] = run {
-                self.fs.disk.invalidate(page(*first), page(first + run.len() as u32 - 1));
-            }
-        }
         Ok(())
     }
 
@@ -301,7 +285,8 @@ impl Change<'_> {
         let mut bytes = [0; INODE_MAX];
         let bytes = bytes.get_mut(..self.fs.geometry.inode_size().min(INODE_MAX)).unwrap_or_default();
         self.fs.read_disk(self.fs.locate(inode.number, self.fs)?, bytes)?;
-        let (stamp, generation) = proof::stamp(bytes);
-        Ok(inode.file.restamp(self.fs.id, inode.number.get().into(), generation, stamp)?)
+        let (stamp, _) = proof::stamp(bytes);
+        inode.file.restamp(stamp);
+        Ok(())
     }
 }
