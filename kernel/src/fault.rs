@@ -75,26 +75,30 @@ pub fn late(asked_for: Option<Stage>) {
     }
 }
 
+/// How long the others wait for the processor that is to fail.
+const PATIENCE_SECONDS: u64 = 5;
+
 /// A panic of the processor with number 1, if it takes part, while all others write to the log.
 pub fn other_panics() {
-    const LINES: usize = 2_000;
     const BEFORE: usize = 20;
+    let patience = Deadline::after_seconds(PATIENCE_SECONDS);
     smp::spread(&|this| {
-        for line in 0..LINES {
-            assert!(this != 1 || line < BEFORE, "provoked by `fault other-panic`");
+        let mut lines = 0;
+        while smp::has_others() && !patience.passed() {
+            assert!(this != 1 || lines < BEFORE, "provoked by `fault other-panic`");
             info!(target: "fault", "CPU {this} has nothing to say, and says so");
+            lines += 1;
         }
     });
 }
 
 /// The processor with number 1 runs over its stack, if it takes part.
 pub fn other_overflows() {
+    let patience = Deadline::after_seconds(PATIENCE_SECONDS);
     smp::spread(&|this| {
         if this == 1 {
             stack_overflow();
         }
-        // Whoever is done sooner than another begins has not waited for it.
-        let patience = Deadline::after_seconds(1);
         while smp::has_others() && !patience.passed() {
             hint::spin_loop();
         }

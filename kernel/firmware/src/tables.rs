@@ -92,12 +92,18 @@ impl<'a> Table<'a> {
             return Err(AcpiError::Length(signature, len));
         }
         let table = Self { len, ..table };
-        let mut sum = 0u8;
-        for offset in 0..len {
-            let [byte] = table.bytes(offset)?;
-            sum = sum.wrapping_add(byte);
+        if table.sum()? == 0 { Ok(table) } else { Err(AcpiError::Checksum(signature)) }
+    }
+
+    /// What its bytes add up to.
+    fn sum(&self) -> Result<u8, AcpiError> {
+        const PIECE: u32 = 64;
+        let (mut sum, mut offset) = (0, 0);
+        while offset + PIECE <= self.len {
+            sum = add_up(sum, &self.bytes::<{ PIECE as usize }>(offset)?);
+            offset += PIECE;
         }
-        if sum == 0 { Ok(table) } else { Err(AcpiError::Checksum(signature)) }
+        (offset..self.len).try_fold(sum, |sum, offset| Ok(add_up(sum, &self.bytes::<1>(offset)?)))
     }
 
     /// Bytes of the table, which must not end beyond it.
@@ -111,6 +117,10 @@ impl<'a> Table<'a> {
         self.memory.read(address, &mut out).ok_or(AcpiError::NoMemory(address))?;
         Ok(out)
     }
+}
+
+fn add_up(sum: u8, bytes: &[u8]) -> u8 {
+    bytes.iter().fold(sum, |sum, byte| sum.wrapping_add(*byte))
 }
 
 /// The table with this signature, as the root pointer at `root` leads to it. Others are not looked at but for their signature, so
@@ -134,7 +144,7 @@ pub(crate) fn find(memory: &dyn Physical, root: u64, signature: Signature) -> Re
 fn list(memory: &dyn Physical, root: u64) -> Result<(Table<'_>, u32), AcpiError> {
     let mut pointer = [0; ROOT_LEN];
     let (old, new) = pointer.split_at_mut(OLD_ROOT_LEN);
-    let sums_to_zero = |bytes: &[u8]| bytes.iter().fold(0u8, |sum, byte| sum.wrapping_add(*byte)) == 0;
+    let sums_to_zero = |bytes: &[u8]| add_up(0, bytes) == 0;
     memory.read(root, old).ok_or(AcpiError::NoMemory(root))?;
     if !old.starts_with(ROOT_SIGNATURE) || !sums_to_zero(old) {
         return Err(AcpiError::NoRoot(root));

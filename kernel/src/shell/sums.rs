@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 use core::fmt::{self, Write};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use fs::filesystem::FileType;
 use log::info;
@@ -85,10 +85,16 @@ fn gather(session: &mut Session<'_>, root: &[u8], files: &mut Vec<Vec<u8>>) -> O
 fn divide(session: &mut Session<'_>, files: &[Vec<u8>]) -> Outcome {
     let sums: Vec<Once<Outcome<Sum>>> = files.iter().map(|_| Once::new()).collect();
     let shares = [const { AtomicUsize::new(0) }; MOST];
+    // Who is interrupted says so to the others, who go no further than their file.
+    let interrupted = AtomicBool::new(false);
     let shared = &*session;
     smp::each(files.len(), &|index, this| {
+        if interrupted.load(Ordering::Relaxed) {
+            return;
+        }
         if let (Some(file), Some(sum), Some(share)) = (files.get(index), sums.get(index), shares.get(this)) {
-            sum.call_once(|| sum_file(shared, file, u64::MAX));
+            let sum = sum.call_once(|| sum_file(shared, file, u64::MAX));
+            interrupted.fetch_or(matches!(sum, Err(Failure::Interrupted)), Ordering::Relaxed);
             share.fetch_add(1, Ordering::Relaxed);
         }
     });
