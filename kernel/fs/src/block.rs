@@ -89,7 +89,7 @@ pub trait BlockDevice: Send + Sync {
     fn sectors(&self) -> u64;
     /// Whether writes are refused.
     fn read_only(&self) -> bool;
-    /// Do all of `requests`, together. The first failure is returned, after every request has come to rest; the bytes of
+    /// Do all of `requests`, together. One of the failures is returned, after every request has come to rest; the bytes of
     /// a failed request are then unspecified.
     fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError>;
     /// Do all of `requests`, together; errors as in [`BlockDevice::read`].

@@ -1,7 +1,8 @@
 //! What the page cache asks of a mounted ext2: pages of its files, and, as inode 0, pages of the disk itself, which is how
 //! everything that is not a file's content is read.
 //!
-//! By the time a page comes to be written it has its blocks, so writing finds them, and asks for no memory; and it asks
+//! By the time a page comes to be written it has its blocks, so writing finds them, and asks for no memory (but for the inode, if
+//! nobody has looked for that in a long time); and it asks
 //! nothing of the page cache, which may be short of memory just then ([`Direct`]).
 //!
 //! A fill walks the block map once for all its pages, then asks the disk once for all the blocks, neighbours merged. Nothing

@@ -2,7 +2,8 @@
 //!
 //! A [`Change`] is the proof that it is one's turn. It edits blocks of metadata in the buffer and marks inodes as changed; a
 //! commit brings both to the disk. Before each step [`Change::make_room`] sees to it that the step finds room for all that it may
-//! edit, so it is between steps that a commit can come, and there everything has to be consistent.
+//! edit, so it is between steps that a commit can come, and there everything has to be consistent. What a commit itself edits it
+//! makes room for, by writing what is ready.
 
 use super::Ext2;
 use super::buffer::{Buffer, Phase};
@@ -24,6 +25,8 @@ use log::error;
 /// Blocks that one step edits, at most: a directory that gains a block, with its bitmap, its descriptor and three indirect blocks,
 /// an inode with as much, and four inodes' own blocks.
 const STEP: usize = 24;
+/// What is left of that for steps that free something, when others find no room any more.
+const RESERVE: usize = 8;
 /// Inodes that can be changed between two commits.
 const MOST_CHANGED: usize = 512;
 /// Frames through which blocks go to the disk.
@@ -52,8 +55,9 @@ pub(super) struct Metadata {
 pub(super) struct Workbench {
     pub(super) list: Vec<u32>,
     pub(super) staging: Vec<Frame>,
-    /// Inodes that are left out.
+    /// Inodes that the latest commit left out, and why the last of them.
     pub(super) held: Vec<u32>,
+    pub(super) refusal: Option<Error>,
 }
 
 impl Metadata {
@@ -61,7 +65,7 @@ impl Metadata {
     pub(super) fn new(cache: &PageCache, buffer: Buffer, groups: Groups) -> Result<Self> {
         let mut metadata = Self { buffer, groups, ..Self::default() };
         metadata.changed.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
-        let Workbench { list, staging, held } = &mut metadata.workbench;
+        let Workbench { list, staging, held, .. } = &mut metadata.workbench;
         held.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
         list.try_reserve_exact(metadata.buffer.len()).map_err(|_| Error::NoMemory)?;
         staging.try_reserve_exact(STAGING).map_err(|_| Error::NoMemory)?;
@@ -90,10 +94,11 @@ impl Metadata {
         superblock || self.buffer.is_changed() || !self.changed.is_empty() || self.groups.is_waiting()
     }
 
-    fn has_room(&self) -> bool {
-        self.buffer.room() >= STEP
-            && self.changed.len() + 8 <= MOST_CHANGED
-            && self.groups.freed_blocks.len() + STEP <= MOST_FREED
+    /// Whether a step finds room, and leaves so much of each kind.
+    fn has_room(&self, left: usize) -> bool {
+        self.buffer.room() >= STEP + left
+            && self.changed.len() + 8 + left <= MOST_CHANGED
+            && self.groups.freed_blocks.len() + STEP + left <= MOST_FREED
             && self.groups.freed_inodes.len() + 8 <= MOST_FREED
     }
 }
@@ -215,11 +220,27 @@ impl Change<'_> {
 
     /// See to it that the next step finds room.
     pub(super) fn make_room(&self) -> Result<()> {
-        if self.fs.metadata.lock().has_room() {
+        self.leave_room(0)
+    }
+
+    /// Likewise for a step that lets a file need more, or give up something and stay: what belongs to files that the disk does not take
+    /// is not written, so they may not take up the room in which others change, nor those that in which files are deleted.
+    pub(super) fn make_room_to_grow(&self, inode: &Inode) -> Result<()> {
+        if self.fs.metadata.lock().has_room(2 * RESERVE) {
             return Ok(());
         }
         self.commit()?;
-        if self.fs.metadata.lock().has_room() { Ok(()) } else { Err(Error::NoMemory) }
+        let held = inode.lock().now.held;
+        self.leave_room(if held { 2 * RESERVE } else { RESERVE })
+    }
+
+    fn leave_room(&self, left: usize) -> Result<()> {
+        if self.fs.metadata.lock().has_room(left) {
+            return Ok(());
+        }
+        self.commit()?;
+        let metadata = self.fs.metadata.lock();
+        if metadata.has_room(left) { Ok(()) } else { Err(metadata.workbench.refusal.unwrap_or(Error::NoMemory)) }
     }
 
     /// Have `block` in the buffer.

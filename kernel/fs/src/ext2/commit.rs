@@ -22,7 +22,6 @@ use crate::block::SECTOR_SIZE;
 use crate::error::{Error, Result};
 use crate::filesystem::FileType;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::mem;
 use core::sync::atomic::Ordering::Relaxed;
 use frames::Frame;
@@ -107,15 +106,15 @@ impl Change<'_> {
     }
 
     fn commit_with(&self, bench: &mut Workbench) -> Result<()> {
-        self.write_content(&mut bench.held);
+        self.write_content(bench);
         self.write_phases(bench, |phase| phase == Phase::New)?;
         self.fs.device.flush()?;
         let strict = {
             let metadata = self.fs.metadata.lock();
             metadata.strict || metadata.buffer.has(Phase::Last)
         };
-        self.put_inodes(|links| links > 0)?;
-        self.put_descriptors()?;
+        self.put_inodes(bench, |links| links > 0)?;
+        self.put_descriptors(bench)?;
         if strict {
             self.write_phases(bench, |phase| phase == Phase::Map)?;
             self.fs.device.flush()?;
@@ -125,7 +124,7 @@ impl Change<'_> {
         let finished = self.finish(bench);
         if finished.is_err() {
             // What was freed is not free: the disk may still lead to it.
-            self.apply_freed(false, &bench.held)?;
+            self.apply_freed(false, bench)?;
         }
         finished?;
         self.settle(&bench.held)
@@ -133,9 +132,9 @@ impl Change<'_> {
 
     /// The rest: what was lost and freed, and whatever is not written yet.
     fn finish(&self, bench: &mut Workbench) -> Result<()> {
-        self.apply_freed(true, &bench.held)?;
-        self.put_inodes(|links| links == 0)?;
-        self.put_descriptors()?;
+        self.apply_freed(true, bench)?;
+        self.put_inodes(bench, |links| links == 0)?;
+        self.put_descriptors(bench)?;
         self.write_phases(bench, |phase| phase < Phase::Last)?;
         if self.fs.metadata.lock().buffer.has(Phase::Last) {
             self.fs.device.flush()?;
@@ -154,8 +153,9 @@ impl Change<'_> {
     /// The content of files that have new blocks. Those whose content the disk does not take are `held`: neither they nor the blocks
     /// that lead to their content are written by this commit, and what they had freed is not given out again, for on the disk it
     /// is still theirs.
-    fn write_content(&self, held: &mut Vec<u32>) {
+    fn write_content(&self, Workbench { held, refusal, .. }: &mut Workbench) {
         held.clear();
+        *refusal = None;
         let file = |at: usize| self.fs.metadata.lock().changed.get(at).cloned();
         for inode in (0..).map_while(file) {
             let grown = {
@@ -175,12 +175,13 @@ impl Change<'_> {
                 warn!(target: "ext2", "{source}: inode {ino} is not written, as its content cannot be: {error}");
                 // There is room for as many as can be changed.
                 held.push(ino);
+                *refusal = Some(error.into());
             }
         }
     }
 
     /// Put the changed inodes, those with so many links as `which` says, into their blocks.
-    fn put_inodes(&self, which: impl Fn(u32) -> bool) -> Result<()> {
+    fn put_inodes(&self, bench: &mut Workbench, which: impl Fn(u32) -> bool) -> Result<()> {
         let inode = |at: usize| self.fs.metadata.lock().changed.get(at).cloned();
         for inode in (0..).map_while(inode) {
             let state = inode.lock().clone();
@@ -189,7 +190,7 @@ impl Change<'_> {
             }
             let (block, from) = self.fs.geometry.place(self.fs.locate(inode.number, self.fs)?);
             let size = self.fs.geometry.inode_size();
-            self.edit(block, Phase::Map, |bytes| {
+            self.edit_in_commit(bench, block, |bytes| {
                 if let Some(place) = bytes.get_mut(from..from + size) {
                     store(&inode, &state, &self.fs.geometry, place);
                 }
@@ -199,7 +200,7 @@ impl Change<'_> {
     }
 
     /// Put the counts of the groups that changed into their descriptors.
-    fn put_descriptors(&self) -> Result<()> {
+    fn put_descriptors(&self, bench: &mut Workbench) -> Result<()> {
         let count = self.fs.metadata.lock().groups.count();
         for number in 0..count {
             let group = *self.fs.metadata.lock().groups.get(number)?;
@@ -207,7 +208,7 @@ impl Change<'_> {
                 continue;
             }
             let (block, from) = self.fs.geometry.place(self.fs.geometry.descriptor_of(number));
-            self.edit(block, Phase::Map, |bytes| {
+            self.edit_in_commit(bench, block, |bytes| {
                 let place = bytes.get_mut(from..).unwrap_or_default();
                 let Ok((mut raw, _)) = RawGroup::read_from_prefix(place) else { return };
                 raw.free_blocks = U16::new(group.free_blocks as u16);
@@ -219,9 +220,26 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Change a block that the commit under way writes. It may have left the buffer since the change that is written now; where that is
+    /// full, what is ready makes room.
+    pub(super) fn edit_in_commit<T>(
+        &self,
+        bench: &mut Workbench,
+        block: u32,
+        mut edit: impl FnMut(&mut [u8]) -> T,
+    ) -> Result<T> {
+        match self.edit(block, Phase::Map, &mut edit) {
+            Err(Error::NoMemory) => {
+                self.write_phases(bench, |phase| phase == Phase::Map)?;
+                self.edit(block, Phase::Map, edit)
+            }
+            done => done,
+        }
+    }
+
     /// Write the blocks of some phases, neighbours together.
     fn write_phases(&self, bench: &mut Workbench, phases: impl Fn(Phase) -> bool) -> Result<()> {
-        let Workbench { list, staging, held } = bench;
+        let Workbench { list, staging, held, .. } = bench;
         self.fs.metadata.lock().buffer.list(phases, held, list);
         for blocks in list.chunks((staging.len() * self.fs.geometry.blocks_per_page()).max(1)) {
             self.write_blocks(blocks, staging)?;

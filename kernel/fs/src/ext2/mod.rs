@@ -116,6 +116,9 @@ impl Ext2 {
         let (stamp, _) = proof::stamp(bytes);
         let file = |ino, generation| Ok(CachedFile::open(&self.cache, self.id, ino, generation, stamp)?);
         let inode = Inode::parse(&self.geometry, number, bytes, file)?;
+        // Where something is known to be wrong nobody can say that it ends where its size says.
+        let unsound = self.metadata.lock().superblock.as_ref().is_some_and(|superblock| !superblock.sound);
+        inode.lock().now.excess = unsound;
         self.inodes.lock().insert(Arc::new(inode))
     }
 
