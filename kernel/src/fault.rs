@@ -2,6 +2,18 @@
 //! command line's `panic-at=`, which that word gives to the next kernel.
 
 use core::arch::asm;
+use core::hint;
+
+use frames::Memory;
+use log::info;
+
+use crate::arch::paging::{self, PagingError};
+use crate::arch::stacks;
+use crate::smp::{
+    self,
+    calls::{self, Whom},
+};
+use crate::time::Deadline;
 
 /// How a kernel is to fail before it is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,11 +24,21 @@ pub enum Stage {
     Late,
     /// By an exception, at the same moment as the latter.
     Overflow,
+    /// By a panic of another processor, at the same moment.
+    Other,
+    /// Not at all, but the processor with number 1 does not come.
+    Mute,
 }
 
 impl Stage {
     /// All of them, by name.
-    const NAMES: [(&str, Stage); 3] = [("early", Stage::Early), ("late", Stage::Late), ("overflow", Stage::Overflow)];
+    const NAMES: [(&str, Stage); 5] = [
+        ("early", Stage::Early),
+        ("late", Stage::Late),
+        ("overflow", Stage::Overflow),
+        ("other", Stage::Other),
+        ("mute", Stage::Mute),
+    ];
 
     /// The stage of that name.
     pub fn named(name: &str) -> Option<Stage> {
@@ -29,6 +51,8 @@ impl Stage {
             Stage::Early => " panic-at=early",
             Stage::Late => " panic-at=late",
             Stage::Overflow => " panic-at=overflow",
+            Stage::Other => " panic-at=other",
+            Stage::Mute => " panic-at=mute",
         }
     }
 }
@@ -45,8 +69,54 @@ pub fn late(asked_for: Option<Stage>) {
     match asked_for {
         Some(Stage::Late) => panic!("provoked by `panic-at=late`"),
         Some(Stage::Overflow) => stack_overflow(),
-        Some(Stage::Early) | None => {}
+        // Where there is no other processor, nobody fails.
+        Some(Stage::Other) => drop(calls::call(Whom::One(1), |_| panic!("provoked by `panic-at=other`"), 0)),
+        Some(Stage::Early | Stage::Mute) | None => {}
     }
+}
+
+/// How long the others wait for the processor that is to fail.
+const PATIENCE_SECONDS: u64 = 5;
+
+/// A panic of the processor with number 1, if it takes part, while all others write to the log.
+pub fn other_panics() {
+    const BEFORE: usize = 20;
+    let patience = Deadline::after_seconds(PATIENCE_SECONDS);
+    smp::spread(&|this| {
+        let mut lines = 0;
+        while smp::has_others() && !patience.passed() {
+            assert!(this != 1 || lines < BEFORE, "provoked by `fault other-panic`");
+            info!(target: "fault", "CPU {this} has nothing to say, and says so");
+            lines += 1;
+        }
+    });
+}
+
+/// The processor with number 1 runs over its stack, if it takes part.
+pub fn other_overflows() {
+    let patience = Deadline::after_seconds(PATIENCE_SECONDS);
+    smp::spread(&|this| {
+        if this == 1 {
+            stack_overflow();
+        }
+        while smp::has_others() && !patience.passed() {
+            hint::spin_loop();
+        }
+    });
+}
+
+/// Another processor reads a page, which then is taken away, and reads it again: that ends the kernel, unless it still finds it.
+pub fn stale_page(memory: &'static Memory) -> Result<(), PagingError> {
+    let read = |address: u64| {
+        // SAFETY: the page is mapped, or the processor says that it is not, which ends the kernel; any bits are a byte.
+        unsafe { (address as *const u8).read_volatile() };
+    };
+    let address = stacks::unused();
+    let call = || calls::call(Whom::One(1), read, address).map_err(PagingError::Stale);
+    paging::map_stack_page(memory, address)?;
+    call()?;
+    paging::unmap_page(address)?;
+    call()
 }
 
 /// An ordinary panic.

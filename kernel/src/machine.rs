@@ -9,6 +9,7 @@ use frames::Memory;
 
 use crate::drivers::virtio::blk::Disk;
 use crate::memory::{Census, heap};
+use crate::smp;
 
 /// The name of this build, as `kho` shows it and the next kernel hears of it.
 pub const BUILD: &str = match option_env!("HOLDOVER_BUILD") {
@@ -44,8 +45,10 @@ impl Machine {
         heap::stats()
     }
 
-    /// Stops everything but the donors that could touch memory or interrupt, so that another kernel can take over.
+    /// Stops everything but the donors that could touch memory or interrupt, so that another kernel can take over: the other
+    /// processors too, which wait for it to start them.
     pub fn quiesce(&self) {
+        smp::stop::park_others();
         for disk in &self.disks {
             disk.quiesce();
         }

@@ -21,6 +21,7 @@ mod panic;
 mod power;
 mod random;
 mod shell;
+mod smp;
 mod system;
 mod time;
 mod write_behind;
@@ -29,6 +30,7 @@ use alloc::sync::Arc;
 use bootloader_api::config::{BootloaderConfig, Mapping};
 use bootloader_api::{BootInfo, entry_point};
 use bootproto::Parcel;
+use firmware::Processors;
 use frames::Zones;
 use log::{info, warn};
 
@@ -37,6 +39,7 @@ use cmdline::{CommandLine, DonationKind};
 use console::input;
 use donation::Sources;
 use drivers::{ivshmem, pci, uart, virtio};
+use fault::Stage;
 use machine::Machine;
 use memory::Survey;
 use system::System;
@@ -76,6 +79,11 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         warn!(target: "kexec", "no way back: {reason}");
     }
 
+    let rsdp = boot_info.rsdp_addr.into_option();
+    let processors = smp::find(rsdp).unwrap_or_else(|reason| {
+        warn!(target: "smp", "other CPUs are not found: {reason}");
+        Processors::NONE
+    });
     let mut survey = Survey::new(&boot_info.memory_regions, parcel.scratch);
     let [to_donate, plugged, shared] = [DonationKind::CarveOut, DonationKind::Mem, DonationKind::Ivshmem]
         .map(|kind| donation::frames_of(command_line.donations(), kind));
@@ -100,6 +108,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     }
     info!(target: "mm", "{} of {} frames free", memory.free_frames(Zones::Ephemeral), installed.census.total());
 
+    apic::init();
     let mut bus = pci::find();
     let mut devices = virtio::find(memory, &mut bus, command_line.mmio_slots());
     let disks = virtio::disks(memory, &mut devices).into_iter().map(Arc::new).collect();
@@ -110,18 +119,13 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         shared: ivshmem::find(&mut bus, memory.span().end()),
     };
 
-    apic::init();
     input::init();
     cpu::enable_interrupts();
+    let mute = (command_line.panic_at == Some(Stage::Mute)).then_some(1);
+    smp::start(memory, &processors, installed.census.withheld > 0, mute);
 
-    let machine = Machine {
-        parcel,
-        memory,
-        memory_map: &boot_info.memory_regions,
-        rsdp: boot_info.rsdp_addr.into_option(),
-        census: installed.census,
-        disks,
-    };
+    let machine =
+        Machine { parcel, memory, memory_map: &boot_info.memory_regions, rsdp, census: installed.census, disks };
     let system = System::start(machine, sources, command_line.policy, handover);
     fault::late(command_line.panic_at);
     system.generation.up(memory);

@@ -1,25 +1,36 @@
 //! The end of a kernel with a bug: say what is known, then leave with an exit status of its own; or, before the kernel was up, go
 //! back to the kernel before, if there is a way.
 //!
-//! Whoever panics may hold any lock, so nothing here takes one. The message comes first, because each later step is
-//! likelier to fail; a panic inside the panic ends at once.
+//! Whoever panics may hold any lock, so nothing here waits for one. The other processors are stopped first, once the line is finished
+//! that one of them may be writing. Then comes the message, because each later step is likelier to fail; a panic inside the panic
+//! ends at once, and one of another processor is not heard any more. The way back is the boot processor's, whoever panicked.
 
 use core::fmt::{self, Write};
 use core::panic::PanicInfo;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use protocol::exit::Exit;
 use protocol::{Level, emit, event};
 
 use crate::arch::backtrace::{self, Backtrace};
 use crate::arch::trap::{self, Cause, TrapFrame};
-use crate::arch::{apic, cpu};
+use crate::arch::{apic, cpu, local};
 use crate::console::{self, Mode, Port, input};
-use crate::drivers::{debug_exit, stop};
-use crate::kexec::way_back::{self, WayBack};
+use crate::drivers::{self, debug_exit};
+use crate::kexec::way_back;
+use crate::smp::{self, stop};
 use crate::time;
 
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// Who panics: the number of the processor, and one more; 0 for nobody.
+static PANICKING: AtomicUsize = AtomicUsize::new(0);
+
+/// Does not come back if another processor panics.
+pub fn give_way() {
+    let panicking = PANICKING.load(Ordering::Relaxed);
+    if panicking != 0 && panicking != local::number() + 1 {
+        cpu::halt_forever();
+    }
+}
 
 /// Called by the language for every `panic!`, failed assertion and the like.
 #[panic_handler]
@@ -37,31 +48,47 @@ pub fn on_exception(frame: &TrapFrame, cause: &Cause) -> ! {
 
 fn die(message: &dyn fmt::Display, location: Option<&dyn fmt::Display>, registers: &TrapFrame, trace: Backtrace) -> ! {
     cpu::disable_interrupts();
-    if !PANICKING.swap(true, Ordering::Relaxed) {
-        let way_back = way_back::take();
+    let first = PANICKING.compare_exchange(0, local::number() + 1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+    give_way();
+    if first {
+        if smp::online().count() > 1 {
+            console::close();
+            stop::stop_others();
+        }
         let mut port = console::emergency();
-        let is_end = way_back.is_none();
+        let is_end = !way_back::is_open();
         // The port never fails; a `Display` that does has said what it could.
         let _ = match console::mode() {
             Mode::Plain => tell_people(&mut port, message, location, registers, trace, is_end),
             Mode::Tagged => tell_programs(&mut port, message, location, registers, trace, is_end),
         };
         port.flush();
-        if let Some(way_back) = way_back {
-            go_back(way_back);
+        if is_end || local::number() == 0 || !stop::leave_to_boot_processor() {
+            leave();
         }
+        cpu::halt_forever();
     }
-    debug_exit::exit(Exit::Panic);
-    cpu::halt_forever()
+    end()
 }
 
-/// Stops whatever could disturb the kernel before, and starts it. Comes back only if that cannot be done.
-fn go_back(way_back: WayBack) {
-    stop::all();
-    input::stop();
-    apic::quiesce_in_emergency();
-    // SAFETY: there is one processor, and every device that could write to memory was just reset.
-    unsafe { way_back.go() }
+/// Leaves this kernel: by the way back, if that is open and this is the boot processor, or for good.
+pub fn leave() -> ! {
+    if local::number() == 0
+        && let Some(way_back) = way_back::take()
+    {
+        drivers::stop::all();
+        input::stop();
+        stop::reset_others();
+        apic::quiesce_in_emergency();
+        // SAFETY: the other processors wait for a start, and every device that could write to memory was just reset.
+        unsafe { way_back.go() }
+    }
+    end()
+}
+
+fn end() -> ! {
+    debug_exit::exit(Exit::Panic);
+    cpu::halt_forever()
 }
 
 fn tell_people(
@@ -75,6 +102,9 @@ fn tell_people(
     write!(port, "\nkernel panic: {message}")?;
     if let Some(location) = location {
         write!(port, "\n  at {location}")?;
+    }
+    if local::number() > 0 {
+        write!(port, "\n  on CPU {}", local::number())?;
     }
     for row in registers.rows() {
         write!(port, "\n  {row}")?;
@@ -101,6 +131,10 @@ fn tell_programs(
         None => panic.end()?,
     }
     port.flush();
+    if local::number() > 0 {
+        let number = local::number();
+        emit::log_line(port, time::uptime_micros(), Level::Error, "panic", format_args!("on CPU {number}"))?;
+    }
     for row in registers.rows() {
         emit::log_line(port, time::uptime_micros(), Level::Error, "panic", format_args!("{row}"))?;
     }

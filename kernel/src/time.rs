@@ -78,6 +78,11 @@ impl Deadline {
         Self { start: tsc::now(), ticks: frequency().saturating_mul(seconds) }
     }
 
+    /// The moment `millis` milliseconds from now.
+    pub fn after_millis(millis: u64) -> Self {
+        Self { start: tsc::now(), ticks: (frequency() / 1000).saturating_mul(millis) }
+    }
+
     /// Whether the moment has passed.
     pub fn passed(&self) -> bool {
         tsc::now().wrapping_sub(self.start) > self.ticks

@@ -157,11 +157,15 @@ impl Guest {
                     self.trace.extend(event.number("pc"));
                 }
                 Ok(Line::Event(event)) if event.name() == event::END => {}
-                _ => {
+                line => {
                     listener.log(&self.last_line);
-                    if matches!(claim, Claim::PowerOff) {
+                    let of_panic = matches!(line, Ok(Line::Log(log)) if log.target == PANIC);
+                    match claim {
                         // Something follows the closing line, so it was none.
-                        claim = Claim::Nothing;
+                        Claim::PowerOff => claim = Claim::Nothing,
+                        // Some other CPU went on, and may have torn what the panic had to say.
+                        Claim::Panic { .. } if !of_panic => claim = Claim::Nothing,
+                        _ => {}
                     }
                 }
             }
@@ -208,6 +212,9 @@ fn met(event: Event<'_>) -> Option<Met> {
         _ => None,
     }
 }
+
+/// The target of log lines that belong to a panic.
+const PANIC: &str = "panic";
 
 /// What the guest says about its end.
 enum Claim {

@@ -1,10 +1,14 @@
 //! Locks, and the order in which they may be taken. This is the one file that states the order.
 //!
 //! A lock has a [`Rank`]; while it is held only locks of a higher rank may be taken. A debug build checks that at every
-//! `lock` and names both ranks when it is broken. No lock is held across disk I/O, and interrupt handlers take none.
+//! `lock` and names both ranks when it is broken. No lock is held across disk I/O, and interrupt handlers take none but the last.
+//! Turning interrupts off keeps one processor's handlers away and nobody else; what several processors use is locked.
 
 use crate::sync::{Mutex, MutexGuard};
 use core::ops::{Deref, DerefMut};
+
+/// The most processors that a guest may have.
+pub const PROCESSORS: usize = 64;
 
 /// The order of all locks: a lock may be taken while only locks that stand above it in this list are held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,10 +40,16 @@ pub enum Rank {
     SetAside,
     /// The slabs of the kernel heap.
     Heap,
+    /// The page tables of the kernel.
+    PageTables,
     /// The free lists of one zone.
     Frames,
     /// The serial line and the log.
     Console,
+    /// Work that is lent to all processors.
+    Work,
+    /// What one processor wants another to run. An interrupt handler takes this lock, so it is held with interrupts off.
+    Call,
 }
 
 /// A spin lock with a rank.
@@ -106,23 +116,35 @@ impl<T> Drop for LockGuard<'_, T> {
     }
 }
 
-/// The checker: one bit for each rank that is held here and now.
+/// The checker: one bit for each rank that is held here and now, that is by this processor. A guard is dropped by the processor that
+/// took the lock: none is sent to another.
 #[cfg(debug_assertions)]
 mod order {
     use super::Rank;
 
     #[cfg(target_os = "none")]
     mod held {
+        use core::arch::asm;
         use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-        static HELD: AtomicU32 = AtomicU32::new(0);
+        use crate::lock::PROCESSORS;
+
+        static HELD: [AtomicU32; PROCESSORS] = [const { AtomicU32::new(0) }; PROCESSORS];
+
+        /// What this processor holds. Its number lies where its GS leads to; the kernel sees to that before the first lock.
+        fn here() -> &'static AtomicU32 {
+            let number: u32;
+            // SAFETY: reads the number, and nothing else happens.
+            unsafe { asm!("mov {:e}, gs:[0]", out(reg) number, options(nostack, preserves_flags, readonly)) };
+            &HELD[number as usize % PROCESSORS]
+        }
 
         pub fn get() -> u32 {
-            HELD.load(Relaxed)
+            here().load(Relaxed)
         }
 
         pub fn set(bits: u32) {
-            HELD.store(bits, Relaxed);
+            here().store(bits, Relaxed);
         }
     }
 

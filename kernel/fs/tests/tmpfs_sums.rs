@@ -420,3 +420,30 @@ fn some_windows_have_a_checksum_and_others_none() {
     let m = m.kexec().0;
     assert_eq!(m.read(ino, 0, 2), b"xy");
 }
+
+#[test]
+fn several_processors_take_checksums_of_a_tree_and_none_twice() {
+    let m = machine();
+    let files: Vec<Ino> = (0..12).map(|index| m.file(&format!("f{index}"))).collect();
+    for (&ino, index) in files.iter().zip(1..) {
+        m.write(ino, 0, &pattern(index * 10 * 4096, index as u64));
+    }
+    let take = || {
+        let (mut hashed, mut last) = (0, Progress::default());
+        while last.left > 0 || hashed == 0 {
+            last = m.tmpfs.take_sums(64);
+            hashed += last.hashed;
+            if m.tmpfs.without_sums() == 0 {
+                break;
+            }
+        }
+        hashed
+    };
+    let hashed: u64 = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(take)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).sum()
+    });
+    let census = m.tmpfs.census();
+    assert_eq!((hashed, m.tmpfs.without_sums()), ((1..=12).map(|index| index * 10).sum(), 0));
+    assert_eq!(census.summed, census.windows);
+}

@@ -4,7 +4,7 @@
 //! The APICs lie at their standard addresses on q35 and on microvm. They are reached through the physical window; the
 //! hypervisor traps these pages whatever the mapping's cache attributes say.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use x86_64::instructions::interrupts::without_interrupts;
 use x86_64::instructions::port::Port;
@@ -18,6 +18,8 @@ const LOCAL_ID: u64 = 0x20;
 const LOCAL_TASK_PRIORITY: u64 = 0x80;
 const LOCAL_END_OF_INTERRUPT: u64 = 0xb0;
 const LOCAL_SPURIOUS: u64 = 0xf0;
+const LOCAL_COMMAND: u64 = 0x300;
+const LOCAL_COMMAND_TO: u64 = 0x310;
 const LOCAL_TIMER: u64 = 0x320;
 const LOCAL_LINT0: u64 = 0x350;
 const LOCAL_TIMER_COUNT: u64 = 0x380;
@@ -47,16 +49,72 @@ const LINES: u32 = IO_INPUTS * IO_APICS.len() as u32;
 /// Bits of a redirection entry beside [`MASKED`].
 const LEVEL: u32 = 1 << 15;
 
+/// Bits of a command to other processors (Intel SDM vol. 3, 11.6.1): how it is delivered, and whether the one before still is.
+const DELIVER_NMI: u32 = 4 << 8;
+const DELIVER_INIT: u32 = 5 << 8;
+const DELIVER_STARTUP: u32 = 6 << 8;
+const ASSERT: u32 = 1 << 14;
+const PENDING: u32 = 1 << 12;
+/// Looks at that bit before a command is given up: some milliseconds.
+const MOST_LOOKS: usize = 100_000;
+
+/// The id of the processor that serves devices, in the place that registers have for it.
+static SERVES_DEVICES: AtomicU32 = AtomicU32::new(0);
+
 /// The inputs that were routed to the vector of devices, one bit each.
 static ROUTED: AtomicU64 = AtomicU64::new(0);
 
-/// Masks the 8259s, switches the local APIC on, and routes the serial line to it.
+/// Masks the 8259s, switches the local APIC on, and routes the serial line to it. All interrupts of devices come to this processor
+/// from here on.
 pub fn init() {
     silence_legacy_controllers();
+    switch_on();
+    SERVES_DEVICES.store(read(LOCAL_APIC + LOCAL_ID) & 0xff00_0000, Ordering::Relaxed);
+    lead_home(SERIAL_LINE, u32::from(VECTOR_SERIAL));
+}
+
+/// Switches the local APIC of this processor on.
+pub fn switch_on() {
     write(LOCAL_APIC + LOCAL_LINT0, MASKED);
     write(LOCAL_APIC + LOCAL_TASK_PRIORITY, 0);
     write(LOCAL_APIC + LOCAL_SPURIOUS, SOFTWARE_ENABLE | u32::from(VECTOR_SPURIOUS));
-    lead_here(SERIAL_LINE, u32::from(VECTOR_SERIAL));
+}
+
+/// The id of this processor's local APIC.
+pub fn id() -> u8 {
+    (read(LOCAL_APIC + LOCAL_ID) >> 24) as u8
+}
+
+/// What one processor can do to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Reset it; it waits for a start then.
+    Init,
+    /// Start it in the page with this number, if it waits for that.
+    Start(u8),
+    /// Interrupt it, whatever it does.
+    Nmi,
+    /// Interrupt it with this vector.
+    Interrupt(u8),
+}
+
+/// Sends a command to the processor whose local APIC has this id. No interrupt handler does so, but in a panic.
+pub fn send(to: u8, command: Command) {
+    let command = match command {
+        Command::Init => DELIVER_INIT,
+        Command::Start(page) => DELIVER_STARTUP | u32::from(page),
+        Command::Nmi => DELIVER_NMI,
+        Command::Interrupt(vector) => u32::from(vector),
+    };
+    without_interrupts(|| {
+        write(LOCAL_APIC + LOCAL_COMMAND_TO, u32::from(to) << 24);
+        write(LOCAL_APIC + LOCAL_COMMAND, ASSERT | command);
+        for _ in 0..MOST_LOOKS {
+            if read(LOCAL_APIC + LOCAL_COMMAND) & PENDING == 0 {
+                return;
+            }
+        }
+    });
 }
 
 /// Routes a line, which devices may share, to the vector of devices; says whether there is such a line. The line is high as long as
@@ -71,7 +129,7 @@ pub fn route(line: u32) -> bool {
         let present = read_io(line, IO_VERSION) >> 16 & 0xff == IO_INPUTS - 1;
         if present {
             ROUTED.fetch_or(1 << line, Ordering::Relaxed);
-            lead_here(line, u32::from(VECTOR_DEVICES) | LEVEL);
+            lead_home(line, u32::from(VECTOR_DEVICES) | LEVEL);
         }
         present
     })
@@ -87,7 +145,7 @@ pub fn on_devices() {
 
 /// The devices were served: opens their lines. One that is high still, or again, interrupts at once.
 pub fn listen() {
-    without_interrupts(|| routed().for_each(|line| lead_here(line, u32::from(VECTOR_DEVICES) | LEVEL)));
+    without_interrupts(|| routed().for_each(|line| lead_home(line, u32::from(VECTOR_DEVICES) | LEVEL)));
 }
 
 fn routed() -> impl Iterator<Item = u32> {
@@ -95,17 +153,16 @@ fn routed() -> impl Iterator<Item = u32> {
     (0..LINES).filter(move |line| routed & 1 << line != 0)
 }
 
-/// Where a device writes a message that is to interrupt this processor (Intel SDM vol. 3, 11.11.1): fixed delivery, physical
-/// destination.
+/// Where a device writes a message that is to interrupt the processor that serves devices (Intel SDM vol. 3, 11.11.1): fixed
+/// delivery, physical destination.
 pub fn message_address() -> u32 {
-    LOCAL_APIC as u32 | read(LOCAL_APIC + LOCAL_ID) >> 24 << 12
+    LOCAL_APIC as u32 | SERVES_DEVICES.load(Ordering::Relaxed) >> 24 << 12
 }
 
 /// Sets an entry to what `low` says: a vector, and perhaps [`LEVEL`]. The handler of devices writes to entries too, and an entry is
 /// reached in two steps, so interrupts have to be off when they are routed.
-fn lead_here(line: u32, low: u32) {
-    let here = read(LOCAL_APIC + LOCAL_ID) & 0xff00_0000;
-    write_entry(line, 1, here);
+fn lead_home(line: u32, low: u32) {
+    write_entry(line, 1, SERVES_DEVICES.load(Ordering::Relaxed));
     // Fixed delivery, physical destination, active high, edge, not masked: all zero bits.
     write_entry(line, 0, low);
 }

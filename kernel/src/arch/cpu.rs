@@ -4,6 +4,7 @@ use x86_64::registers::control::{Cr2, Cr3};
 
 pub use x86_64::instructions::interrupts::{
     disable as disable_interrupts, enable as enable_interrupts, enable_and_hlt as enable_interrupts_and_halt,
+    without_interrupts,
 };
 
 /// Stops this processor for good.

@@ -8,7 +8,9 @@ use x86_64::VirtAddr;
 use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 
 use super::stacks::TrapStack;
-use super::trap::{VECTOR_ALARM, VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS, entry, entry_with_code};
+use super::trap::{
+    VECTOR_ALARM, VECTOR_CALL, VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS, VECTOR_WAKE, entry, entry_with_code,
+};
 
 static TABLE: Once<InterruptDescriptorTable> = Once::new();
 
@@ -29,7 +31,7 @@ fn on_stack<F>(gate: &mut Entry<F>, stub: Stub, stack: TrapStack) {
     }
 }
 
-/// Fills the table and loads it.
+/// Fills the table, if no processor has done so before, and loads it.
 pub fn init() {
     let table = TABLE.call_once(|| {
         let mut table = InterruptDescriptorTable::new();
@@ -59,6 +61,8 @@ pub fn init() {
         plain(&mut table[VECTOR_SERIAL], entry::<VECTOR_SERIAL>);
         plain(&mut table[VECTOR_DEVICES], entry::<VECTOR_DEVICES>);
         plain(&mut table[VECTOR_ALARM], entry::<VECTOR_ALARM>);
+        plain(&mut table[VECTOR_CALL], entry::<VECTOR_CALL>);
+        plain(&mut table[VECTOR_WAKE], entry::<VECTOR_WAKE>);
         plain(&mut table[VECTOR_SPURIOUS], entry::<VECTOR_SPURIOUS>);
         table
     });

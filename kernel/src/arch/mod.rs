@@ -1,16 +1,20 @@
-//! The processor: descriptor tables, traps, stacks, page tables, interrupt controllers and the time-stamp counter.
+//! The processors: descriptor tables, traps, stacks, page tables, interrupt controllers and the time-stamp counter.
 //!
 //! Nothing outside this directory and `drivers/` executes a privileged instruction. What happens here at boot happens
-//! once, on the boot processor, before anything else runs; the tables made then never change.
+//! once, on the boot processor, before anything else runs; the tables made then never change. What each processor has to itself
+//! is made by the boot processor too, before it [starts](start) the other.
 
 pub mod apic;
 pub mod backtrace;
 pub mod cpu;
 pub mod idt;
 pub mod image;
+pub mod loan;
+pub mod local;
 pub mod paging;
 pub mod segments;
 pub mod stacks;
+pub mod start;
 pub mod trap;
 pub mod tsc;
 

@@ -1,12 +1,13 @@
 //! The page tables in use: looking addresses up, taking single pages out, adding device registers and memory of devices.
 //!
 //! The boot stage made the tables: the kernel image with W^X, and all physical memory at [`WINDOW`], writable and not
-//! executable. Nothing is ever taken out of the window, so a frame that its owner can reach stays reachable. Tables are
-//! changed by one processor, with no interrupt handler that looks at them.
+//! executable. Nothing is ever taken out of the window, so a frame that its owner can reach stays reachable. All processors use the
+//! same tables, under one lock, and no interrupt handler looks at them.
 
 use core::fmt;
-use frames::{Memory, Pfn, PfnRange, PhysAddr, Zones};
+use frames::{Lock, Memory, Pfn, PfnRange, PhysAddr, Rank, Zones};
 use x86_64::VirtAddr;
+use x86_64::instructions::tlb;
 use x86_64::structures::paging::mapper::{MapToError, TranslateResult, UnmapError};
 use x86_64::structures::paging::{
     FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags, PhysFrame, Size2MiB, Size4KiB,
@@ -14,6 +15,7 @@ use x86_64::structures::paging::{
 };
 
 use super::cpu;
+use crate::smp::calls::{self, NoAnswer, Whom};
 
 /// Where all physical memory is mapped, from address 0 on.
 pub const WINDOW: u64 = 0xffff_8000_0000_0000;
@@ -34,6 +36,8 @@ pub enum PagingError {
     LargePage(u64),
     /// No frame for a page table.
     NoMemory,
+    /// The page is out of the tables, but some processor may still use it.
+    Stale(NoAnswer),
 }
 
 impl fmt::Display for PagingError {
@@ -44,6 +48,7 @@ impl fmt::Display for PagingError {
             Self::InUse(address) => write!(f, "{address:#x} is mapped already"),
             Self::LargePage(address) => write!(f, "{address:#x} lies in a large page"),
             Self::NoMemory => f.write_str("no frame for a page table"),
+            Self::Stale(reason) => write!(f, "it may still be in use: {reason}"),
         }
     }
 }
@@ -54,6 +59,18 @@ impl core::error::Error for PagingError {}
 pub fn window(physical: PhysAddr) -> Option<u64> {
     let address = physical.as_u64();
     (address < WINDOW_END - WINDOW).then_some(WINDOW + address)
+}
+
+/// Reads bytes of physical memory that nobody has to itself, such as tables of the firmware. `None` beyond the window; what the
+/// window does not show must not be asked for.
+pub fn read_bytes(physical: PhysAddr, out: &mut [u8]) -> Option<()> {
+    let start = window(physical)? as *const u8;
+    for (index, byte) in out.iter_mut().enumerate() {
+        // SAFETY: the window shows the address (the caller's knowledge), any bits are a byte, and the read is volatile because whoever
+        // writes there is unknown.
+        *byte = unsafe { start.add(index).read_volatile() };
+    }
+    Some(())
 }
 
 /// The physical address of a virtual one: by subtraction in the window, by the page tables elsewhere.
@@ -84,10 +101,11 @@ pub fn in_window(address: u64) -> bool {
     (WINDOW..WINDOW_END).contains(&address)
 }
 
-/// Takes the page at `address` out of the page tables; touching it faults from now on. The frame behind it is not freed.
+/// Takes the page at `address` out of the page tables; touching it faults from now on, whoever does. The frame behind it is not
+/// freed. No lock may be held, as all processors are waited for.
 ///
 /// # Errors
-/// If no 4 KiB page is mapped at `address`.
+/// If no 4 KiB page is mapped at `address`; [`PagingError::Stale`], if a processor does not answer.
 pub fn unmap_page(address: u64) -> Result<(), PagingError> {
     let page: Page<Size4KiB> = page_at(address)?;
     with_tables(|tables| match tables.unmap(page) {
@@ -97,7 +115,16 @@ pub fn unmap_page(address: u64) -> Result<(), PagingError> {
         }
         Err(UnmapError::ParentEntryHugePage) => Err(PagingError::LargePage(address)),
         Err(UnmapError::PageNotMapped | UnmapError::InvalidFrameAddress(_)) => Err(PagingError::NotMapped(address)),
-    })
+    })?;
+    // A page that appears need not be told to anybody: what is not mapped is in no TLB.
+    calls::call(Whom::Others, forget, address).map_err(PagingError::Stale)
+}
+
+/// Takes what this processor knows of the page at `address` out of its TLB.
+fn forget(address: u64) {
+    if let Ok(address) = VirtAddr::try_new(address) {
+        tlb::flush(address);
+    }
 }
 
 /// Makes the window show device registers that the boot stage left out, past the caches. Pages that are mapped stay as
@@ -154,11 +181,9 @@ where
     // SAFETY: nothing is mapped there, so no reference to it exists, and the window shows each frame at one address only.
     // Registers are no memory that anybody owns, and memory that a device brings has no owner before it is shown.
     let mapped = with_tables(|tables| unsafe {
-        tables.map_to(page_at(address)?, frame, flags, &mut TableFrames(memory)).map_err(|error| match error {
-            MapToError::FrameAllocationFailed => PagingError::NoMemory,
-            MapToError::ParentEntryHugePage => PagingError::LargePage(address),
-            MapToError::PageAlreadyMapped(_) => PagingError::InUse(address),
-        })
+        tables
+            .map_to(page_at(address)?, frame, flags, &mut TableFrames(memory))
+            .map_err(|error| map_error(error, address))
     });
     mapped?.flush();
     Ok(true)
@@ -171,11 +196,61 @@ fn page_at<S: PageSize>(address: u64) -> Result<Page<S>, PagingError> {
         .ok_or(PagingError::BadAddress(address))
 }
 
+/// Maps a fresh frame at `address`, for a stack. It stays in use for good.
+///
+/// # Errors
+/// If there is no frame, or something is mapped there.
+pub fn map_stack_page(memory: &'static Memory, address: u64) -> Result<(), PagingError> {
+    let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
+    let frame = TableFrames(memory).allocate_frame().ok_or(PagingError::NoMemory)?;
+    // SAFETY: the frame was just taken for this and belongs to nobody else, so it is reached by this address only.
+    unsafe { map_small(memory, address, frame, flags) }
+}
+
+/// Maps frame 0 at its own address, for code that has to be there while it switches paging on.
+///
+/// # Errors
+/// If there is no frame for a page table.
+pub fn show_frame_zero_at_zero(memory: &'static Memory) -> Result<(), PagingError> {
+    let frame = PhysFrame::containing_address(x86_64::PhysAddr::zero());
+    // SAFETY: it can be read and executed there, and what is written by way of the window are no references.
+    unsafe { map_small(memory, 0, frame, PageTableFlags::PRESENT) }
+}
+
+/// # Safety
+/// Whoever writes to the frame by another address expects it to be read by this one.
+unsafe fn map_small(
+    memory: &'static Memory,
+    address: u64,
+    frame: PhysFrame,
+    flags: PageTableFlags,
+) -> Result<(), PagingError> {
+    let page: Page<Size4KiB> = page_at(address)?;
+    // SAFETY: the caller's promise.
+    let mapped = with_tables(|tables| unsafe {
+        tables.map_to(page, frame, flags, &mut TableFrames(memory)).map_err(|error| map_error(error, address))
+    });
+    mapped?.flush();
+    Ok(())
+}
+
+fn map_error<S: PageSize>(error: MapToError<S>, address: u64) -> PagingError {
+    match error {
+        MapToError::FrameAllocationFailed => PagingError::NoMemory,
+        MapToError::ParentEntryHugePage => PagingError::LargePage(address),
+        MapToError::PageAlreadyMapped(_) => PagingError::InUse(address),
+    }
+}
+
+/// Whoever reads or changes tables.
+static TURN: Lock<()> = Lock::new(Rank::PageTables, ());
+
 /// Runs `f` on the tables that are in use.
 fn with_tables<R>(f: impl FnOnce(&mut OffsetPageTable<'_>) -> R) -> R {
     let root = WINDOW + cpu::page_table_root();
+    let _turn = TURN.lock();
     // SAFETY: CR3 names a valid top-level table, the window maps it (the boot stage's contract), and this module holds
-    // the only code that changes tables; it runs on one processor and does not call itself.
+    // the only code that looks at tables; it has its turn, and does not call itself.
     let mut tables = unsafe { OffsetPageTable::new(&mut *(root as *mut PageTable), VirtAddr::new(WINDOW)) };
     f(&mut tables)
 }

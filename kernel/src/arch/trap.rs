@@ -11,6 +11,7 @@ use core::mem::{MaybeUninit, offset_of};
 
 use super::{apic, cpu, stacks};
 use crate::drivers::attention;
+use crate::smp::{calls, stop};
 use crate::{console, panic};
 
 /// Vector of the serial port's interrupt (first of the range above the exceptions).
@@ -19,6 +20,10 @@ pub const VECTOR_SERIAL: u8 = 0x20;
 pub const VECTOR_DEVICES: u8 = 0x21;
 /// Vector of the local APIC's timer.
 pub const VECTOR_ALARM: u8 = 0x22;
+/// Vector by which a processor is called by another.
+pub const VECTOR_CALL: u8 = 0x23;
+/// Vector by which a processor is woken: it does nothing but that.
+pub const VECTOR_WAKE: u8 = 0x24;
 /// Vector of the local APIC's spurious interrupt, which must not be acknowledged.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -173,7 +178,16 @@ extern "C" fn dispatch(frame: &TrapFrame) {
             attention::alarm();
             apic::end_of_interrupt();
         }
+        Ok(VECTOR_CALL) => {
+            calls::answer();
+            apic::end_of_interrupt();
+        }
+        Ok(VECTOR_WAKE) => apic::end_of_interrupt(),
         Ok(VECTOR_SPURIOUS) => {}
+        Ok(NMI) => {
+            stop::on_nmi();
+            panic::on_exception(frame, &Cause::of(frame));
+        }
         _ => panic::on_exception(frame, &Cause::of(frame)),
     }
 }
@@ -204,6 +218,7 @@ pub enum Cause {
     },
 }
 
+const NMI: u8 = 2;
 const PAGE_FAULT: u64 = 14;
 
 /// Names of the vectors below 32 (Intel SDM vol. 3, table 6-1).

@@ -98,6 +98,11 @@ pub fn wait() -> Woken {
     }
 }
 
+/// Whether Control-C was typed and nobody has taken notice yet.
+pub fn is_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
 /// Whether Control-C was typed since the last call. Commands that run for long ask this now and then.
 pub fn take_interruption() -> bool {
     INTERRUPTED.swap(false, Ordering::Relaxed)

@@ -16,6 +16,8 @@ use frames::lock::LockGuard;
 use frames::{Lock, Rank};
 use protocol::emit::{self, Event, Output};
 
+use crate::panic;
+use crate::time::Deadline;
 use dmesg::Ring;
 pub use log_sink::init_log;
 pub use port::Port;
@@ -43,7 +45,22 @@ static CONSOLE: Lock<Console> =
     Lock::new(Rank::Console, Console { port: Port::new(), output: Output::new(), log: Ring::new() });
 
 fn lock() -> LockGuard<'static, Console> {
+    // Once another processor panics, nobody else has anything to say.
+    panic::give_way();
     CONSOLE.lock()
+}
+
+/// Waits until whoever writes has come to an end, if that is soon, and lets nobody write any more but by [`emergency`].
+pub fn close() {
+    const PATIENCE_MILLIS: u64 = 100;
+    let patience = Deadline::after_millis(PATIENCE_MILLIS);
+    while !patience.passed() {
+        if let Some(guard) = CONSOLE.try_lock() {
+            core::mem::forget(guard);
+            return;
+        }
+        core::hint::spin_loop();
+    }
 }
 
 /// Decides for whom the line is written. Called once, when the command line is known.

@@ -2,14 +2,19 @@
 //! cached pages, and pages moved to where they can be handed over.
 //!
 //! It is done when the next kernel is loaded, and goes on with what changed since whenever the shell has nothing to do. What is left
-//! when the kexec begins is done then, up to a bound; what is beyond that crosses without a checksum.
+//! when the kexec begins is done then, up to a bound; what is beyond that crosses without a checksum. Files of tmpfs are hashed by all
+//! processors that have nothing else to do.
 
+use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use cache::Progress;
+use fs::tmpfs;
 use log::warn;
 
 use super::{Generation, KexecError, Step};
+use crate::smp;
 use crate::system::System;
 
 /// Pages of each kind that are worked on before anybody else may have a say.
@@ -49,12 +54,8 @@ impl Ahead {
 
     /// Does some of it; says whether there is more.
     fn go_on(&mut self, system: &System) -> bool {
-        let mut left = 0;
-        for (_, tmpfs) in system.tmpfs() {
-            let progress = tmpfs.take_sums(STEP);
-            self.hashed += progress.hashed;
-            left += progress.left;
-        }
+        let tmpfs::Progress { hashed, left } = hash(system, STEP * smp::online().count() as u64);
+        self.hashed += hashed;
         if !self.cached.done {
             let Progress { hashed, moved, done } = system.cache.prepare_handover(STEP as usize);
             self.cached.hashed += hashed;
@@ -98,14 +99,34 @@ impl Generation {
 /// Does for what changed since the work ahead what can be done now that the machine stands still.
 pub fn the_rest(system: &System) {
     system.cache.prepare_at_last(MOST_MOVED);
-    let mut most = MOST_AT_LAST;
-    let mut left = 0;
-    for (_, tmpfs) in system.tmpfs() {
-        let progress = tmpfs.take_sums(most);
-        most = most.saturating_sub(progress.hashed);
-        left += progress.left;
-    }
+    let left = hash(system, MOST_AT_LAST).left;
     if left > 0 {
         warn!(target: "kexec", "content of {left} files crosses without a checksum: too much of it changed since the load");
     }
+}
+
+/// Takes checksums of up to `most` pages of the filesystems in memory, on all processors; each hashes one window of a file at least,
+/// where there is one without a checksum.
+fn hash(system: &System, most: u64) -> tmpfs::Progress {
+    // What is left is what the processor says who has found the least.
+    let all: Vec<_> = system.tmpfs().into_iter().map(|(_, tmpfs)| (tmpfs, AtomicU64::new(u64::MAX))).collect();
+    let (hashed, allowed) = (AtomicU64::new(0), AtomicU64::new(most));
+    smp::spread(&|_| {
+        for (tmpfs, left) in &all {
+            loop {
+                let take = |allowed: u64| Some(allowed.saturating_sub(STEP));
+                let step = allowed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).unwrap_or(0).min(STEP);
+                let progress = tmpfs.take_sums(step);
+                hashed.fetch_add(progress.hashed, Ordering::Relaxed);
+                let unused = step.saturating_sub(progress.hashed);
+                let allowed = allowed.fetch_add(unused, Ordering::Relaxed).saturating_add(unused);
+                left.fetch_min(progress.left, Ordering::Relaxed);
+                if progress.hashed == 0 || progress.left == 0 || allowed == 0 {
+                    break;
+                }
+            }
+        }
+    });
+    let left = all.into_iter().map(|(_, left)| left.into_inner()).sum();
+    tmpfs::Progress { hashed: hashed.into_inner(), left }
 }

@@ -18,6 +18,7 @@ use super::way_back::{self, WayBack};
 use super::{KexecError, Step};
 use crate::arch::tsc;
 use crate::console;
+use crate::fault::Stage;
 use crate::kexec::{self, Machine};
 use crate::machine::BUILD;
 use crate::system::System;
@@ -52,7 +53,9 @@ fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) ->
         other => other?,
     };
     generation.made(Step::Handover, called_off)?;
-    let mut command_line = parcel.command_line.to_vec();
+    // A kernel that lived through what it was to suffer does not hand that on.
+    let suffered = Stage::Mute.word().as_bytes();
+    let mut command_line = parcel.command_line.strip_suffix(suffered).unwrap_or(parcel.command_line).to_vec();
     if let Some(stage) = generation.next_fails() {
         command_line.extend_from_slice(stage.word().as_bytes());
     }
@@ -78,8 +81,8 @@ fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) ->
     machine.quiesce();
     // The next kernel finds the handover in these frames, and the way back.
     core::mem::forget(handed_over);
-    // SAFETY: there is one processor, and the two calls of `quiesce` have told every device that could write to memory to stop. A host
-    // whose device does not do as it is told can write to this memory whatever we do.
+    // SAFETY: the two calls of `quiesce` have parked the other processors, and told every device that could write to memory to stop. A
+    // host whose device does not do as it is told can write to this memory whatever we do.
     unsafe { prepared.jump() }
 }
 

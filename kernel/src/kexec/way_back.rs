@@ -79,6 +79,11 @@ pub fn close_unless(kept: impl Iterator<Item = PfnRange>) {
     }
 }
 
+/// Whether it is open.
+pub fn is_open() -> bool {
+    OPEN.load(Ordering::Relaxed)
+}
+
 /// The way back, if it is open; closes it, so that it is taken once.
 pub fn take() -> Option<WayBack> {
     let open = OPEN.swap(false, Ordering::Acquire);

@@ -6,13 +6,19 @@
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::{hint, iter};
 
 use frames::{FRAME_SIZE, FrameRun, Lock, Memory, PfnRange, PhysAddr, Rank, Zones};
 use spin::Once;
 
 use super::early::{EarlyHeap, EarlyUsage};
 use super::slab::{self, Slabs};
-use crate::arch::paging;
+use crate::arch::{local, paging};
+use crate::smp;
+use crate::time::Deadline;
+
+/// How long an allocation waits for another processor that may have locked what could be freed.
+const PATIENCE_MILLIS: u64 = 100;
 
 /// The heap of the kernel.
 struct Heap {
@@ -23,8 +29,8 @@ struct Heap {
     slabs: Lock<Slabs>,
     large_frames: AtomicUsize,
     shortage: Once<ShortageHandler>,
-    /// Set while the handler runs, because it may allocate itself.
-    in_shortage: AtomicBool,
+    /// Set for a processor on which the handler runs, because it may allocate itself.
+    in_shortage: [AtomicBool; local::MOST],
 }
 
 /// Tries to free at least this many frames, and says whether it freed any. It is called from within any allocation, so
@@ -39,7 +45,7 @@ static HEAP: Heap = Heap {
     slabs: Lock::new(Rank::Heap, Slabs::new()),
     large_frames: AtomicUsize::new(0),
     shortage: Once::new(),
-    in_shortage: AtomicBool::new(false),
+    in_shortage: [const { AtomicBool::new(false) }; local::MOST],
 };
 
 /// Who holds how much of the heap.
@@ -112,17 +118,26 @@ impl Heap {
         if takes_frames && memory.free_frames(Zones::Ephemeral) <= memory.watermarks().min {
             self.make_room(frames_for(&layout));
         }
-        attempt().or_else(|| if self.make_room(frames_for(&layout)) { attempt() } else { None })
+        attempt().or_else(|| {
+            // What the handler cannot lock another processor may be about to open.
+            let patience = smp::has_others().then(|| Deadline::after_millis(PATIENCE_MILLIS));
+            let turns = iter::once(()).chain(iter::from_fn(|| {
+                hint::spin_loop();
+                patience.is_some_and(|patience| !patience.passed()).then_some(())
+            }));
+            turns.filter(|()| self.make_room(frames_for(&layout))).find_map(|()| attempt())
+        })
     }
 
     /// Asks for frames to be freed. No lock of the heap is held here.
     fn make_room(&self, frames: usize) -> bool {
         let Some(handler) = self.shortage.get() else { return false };
-        if self.in_shortage.swap(true, Ordering::Acquire) {
+        let in_shortage = &self.in_shortage[local::number() % local::MOST];
+        if in_shortage.swap(true, Ordering::Relaxed) {
             return false;
         }
         let made_room = handler(frames);
-        self.in_shortage.store(false, Ordering::Release);
+        in_shortage.store(false, Ordering::Relaxed);
         made_room
     }
 

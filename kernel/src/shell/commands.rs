@@ -6,7 +6,7 @@ use prompt::words;
 
 use super::failure::Named;
 use super::output::Output;
-use super::{Failure, Outcome, Session, content, fill, list, machine, memory, names, space, sums, xattrs};
+use super::{Failure, Outcome, Session, content, fill, list, machine, memory, names, par, space, sums, xattrs};
 use crate::console;
 
 /// A command.
@@ -22,13 +22,14 @@ pub struct Command {
 }
 
 /// All commands, by family.
-pub const FAMILIES: [(&str, &[Command]); 9] = [
+pub const FAMILIES: [(&str, &[Command]); 10] = [
     ("files: looking", list::COMMANDS),
     ("files: content", content::COMMANDS),
     ("files: for tests", fill::COMMANDS),
     ("files: names", names::COMMANDS),
     ("files: extended attributes", xattrs::COMMANDS),
     ("sums", sums::COMMANDS),
+    ("on all CPUs", par::COMMANDS),
     ("space", space::COMMANDS),
     ("memory", memory::COMMANDS),
     ("the machine", machine::COMMANDS),

@@ -27,10 +27,19 @@ const PART: u64 = 32 << 10;
 
 fn fill(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "o:l:")?;
-    let size = |word: &[u8]| parse_size(word).map_err(|error| Failure::other(word, error));
     let length = size(args.value('l').ok_or(UsageError::Missing("-l LENGTH"))?)?;
     let offset = args.value('o').map_or(Ok(0), size)?;
     let [path, tag] = args.exactly(["file", "tag"])?;
+    fill_file(session, path, tag, offset, length)
+}
+
+/// A size that was typed.
+pub fn size(word: &[u8]) -> Outcome<u64> {
+    parse_size(word).map_err(|error| Failure::other(word, error))
+}
+
+/// Fills one file from `offset` on.
+pub fn fill_file(session: &Session<'_>, path: &[u8], tag: &[u8], offset: u64, length: u64) -> Outcome {
     let end = offset.checked_add(length).ok_or_else(|| Failure::other(path, "too large"))?;
     let mut file = session.create(path, 0o644, false)?;
     let mut part = Vec::new();

@@ -12,7 +12,7 @@ use crate::console::dmesg;
 use crate::drivers::virtio::blk::Disk;
 use crate::fault::{self, Stage};
 use crate::generation::{Provoke, Step};
-use crate::{bench, demo, power, time};
+use crate::{bench, demo, power, smp, time};
 
 /// The commands of this room.
 pub const COMMANDS: &[Command] = &[
@@ -31,15 +31,24 @@ pub const COMMANDS: &[Command] = &[
         help: "measure operations; `bench -l` lists the names",
         run: bench::run,
     },
+    Command {
+        name: "cpus",
+        usage: "",
+        help: "the CPUs that take part, by number, and the ids of their APICs",
+        run: cpus,
+    },
     Command { name: "uptime", usage: "", help: "how long this kernel has been running", run: uptime },
     Command { name: "dmesg", usage: "", help: "the latest lines of the kernel's log", run: print_log },
     Command { name: "echo", usage: "[-n] [TEXT...]", help: "print the words; -n: no newline", run: echo },
     Command { name: "help", usage: "[COMMAND...]", help: "this list, or one command", run: help },
     Command {
         name: "fault",
-        usage: "panic|double-fault|stack-overflow|oom|disk-reset|disk-breaks|handover|kexec-STEP|next-STAGE",
-        help: "break the kernel on purpose; disk-reset, disk-breaks: the disk at the next request; handover: spoil what the next kexec hands over; kexec-load, -ahead, -handover, \
-               -prepare: call the next kexec off after that; next-early, -late, -overflow: let the next kernel fail",
+        usage: "panic|double-fault|stack-overflow|oom|other-panic|other-overflow|stale-page|disk-reset|disk-breaks|\
+                handover|kexec-STEP|next-STAGE",
+        help: "break the kernel on purpose; other-panic, other-overflow: on CPU 1, the former while all write; stale-page: CPU 1 reads a page that was unmapped; disk-reset, \
+               disk-breaks: the disk at the next request; handover: spoil what the next kexec hands over; kexec-load, -ahead, \
+               -handover, -prepare: call the next kexec off after that; next-early, -late, -overflow, -other: let the next kernel \
+               fail; next-mute: let it do without CPU 1",
         run: provoke,
     },
     Command { name: "poweroff", usage: "", help: "end the machine (so does Control-D)", run: power_off },
@@ -54,6 +63,15 @@ fn kho(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let mut report = String::new();
     let _ = system.generation.report(system, &mut report);
     session.out.print(format_args!("{report}"));
+    Ok(())
+}
+
+fn cpus(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
+    Args::parse(words, "")?.exactly([])?;
+    for (number, id) in smp::all() {
+        let part = if smp::online().any(|online| online == number) { "online" } else { "left out" };
+        session.out.print(format_args!("CPU {number}  APIC {id}  {part}\n"));
+    }
     Ok(())
 }
 
@@ -117,6 +135,17 @@ fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         b"double-fault" => fault::double_fault(),
         b"stack-overflow" => fault::stack_overflow(),
         b"oom" => exhaust_memory(),
+        b"other-panic" => {
+            fault::other_panics();
+            Err(Failure::other(kind, "there is no other CPU"))
+        }
+        b"other-overflow" => {
+            fault::other_overflows();
+            Err(Failure::other(kind, "there is no other CPU"))
+        }
+        b"stale-page" => fault::stale_page(session.system.memory)
+            .map_err(|reason| Failure::other(kind, reason))
+            .and_then(|()| Err(Failure::other(kind, "nobody noticed"))),
         b"disk-reset" => disk(session, kind).map(|disk| disk.forget()),
         b"disk-breaks" => disk(session, kind).map(|disk| disk.spoil()),
         word => {

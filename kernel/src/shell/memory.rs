@@ -13,6 +13,7 @@ use prompt::size::{Human, parse_number};
 
 use super::commands::Command;
 use super::{Failure, Outcome, Session};
+use crate::arch::stacks;
 use crate::system::System;
 use crate::time;
 
@@ -98,9 +99,10 @@ impl Account {
         let tmpfs_frames = tmpfs.frames.saturating_sub(tmpfs.unclaimed);
         let next = system.generation.loaded_frames();
         let buffers: u64 = system.vfs.mounts().iter().map(|mount| mount.own_frames).sum();
-        let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames + next + buffers;
+        let stacks = stacks::frames();
+        let known = heap.frames() as u64 + pages + donated + away + tmpfs_frames + next + buffers + stacks;
         let rows = [
-            ("kernel image and stack", census.boot),
+            ("kernel image and stacks", census.boot + stacks),
             ("records of frames", census.records),
             ("early heap", census.early_heap),
             ("never used (frame 0)", census.withheld),

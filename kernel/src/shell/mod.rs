@@ -1,6 +1,6 @@
 //! The shell on the serial line: reads lines, runs their commands one after the other, says how each ended.
 //!
-//! One room for each family of commands ([`list`], [`content`], [`names`], [`xattrs`], [`sums`], [`space`], [`memory`],
+//! One room for each family of commands ([`list`], [`content`], [`names`], [`xattrs`], [`sums`], [`par`], [`space`], [`memory`],
 //! [`machine`]), which [`commands`] lists in one table; [`kexec`] alone has a room for itself. A command gets a [`Session`]: the
 //! system, the working directory and a place for its
 //! output; it answers with a [`Failure`] or nothing. Whatever a command meets, the shell goes on with the next one.
@@ -19,6 +19,7 @@ pub mod machine;
 mod memory;
 mod names;
 mod output;
+mod par;
 pub mod resume;
 mod session;
 mod space;

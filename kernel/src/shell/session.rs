@@ -5,6 +5,7 @@
 use alloc::vec::Vec;
 
 use super::{Failure, Outcome, Output};
+use crate::arch::local;
 use crate::console;
 use crate::system::System;
 
@@ -80,12 +81,15 @@ impl<'s> Session<'s> {
         if failed { Err(Failure::Said) } else { Ok(()) }
     }
 
-    /// Whether to go on: asked now and then by whoever may run for long. Donors that call are served here, and changes written
-    /// behind, so no lock may be held.
+    /// Whether to go on: asked now and then by whoever may run for long. On the boot processor donors that call are served here, and
+    /// changes written behind, so no lock may be held.
     ///
     /// # Errors
     /// [`Failure::Interrupted`] after Control-C, [`Failure::Output`] when the output goes nowhere.
     pub fn check(&self) -> Outcome {
+        if local::number() > 0 {
+            return if console::input::is_interrupted() { Err(Failure::Interrupted) } else { Ok(()) };
+        }
         if console::input::take_interruption() {
             return Err(Failure::Interrupted);
         }

@@ -28,7 +28,7 @@ fn sha256sum(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             return sum_tree(session, path);
         }
         let sum = sum_file(session, path, u64::MAX)?;
-        print_sum(session, &sum, path);
+        print_sum(session, sum, path);
         Ok(())
     })
 }
@@ -45,7 +45,7 @@ fn sum_tree(session: &mut Session<'_>, root: &[u8]) -> Outcome {
             Err(failure) => Err(failure),
         };
         match session.tolerate(outcome)? {
-            Some(Some(sum)) => print_sum(session, &sum, walk.path()),
+            Some(Some(sum)) => print_sum(session, sum, walk.path()),
             Some(None) => {}
             None => failed = true,
         }
@@ -88,7 +88,7 @@ pub fn sum_file(session: &Session<'_>, path: &[u8], most: u64) -> Outcome<Sum> {
 
 /// A line as GNU sha256sum writes it: a name with a backslash, newline or carriage return in it is escaped, and a backslash at the
 /// start of the line says so.
-fn print_sum(session: &mut Session<'_>, sum: &Sum, path: &[u8]) {
+pub fn print_sum(session: &mut Session<'_>, sum: Sum, path: &[u8]) {
     let mut line = Vec::with_capacity(path.len() + 70);
     let escaped = path.iter().any(|byte| b"\\\n\r".contains(byte));
     if escaped {

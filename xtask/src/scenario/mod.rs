@@ -45,7 +45,7 @@ pub struct Scenario {
     #[serde(default)]
     pub donate: Vec<Donation>,
     /// Processors.
-    #[serde(default = "one")]
+    #[serde(default = "one", rename = "smp")]
     pub processors: u32,
     /// What is on the disk.
     #[serde(default)]

@@ -70,6 +70,10 @@ impl Node {
         self.state.lock()
     }
 
+    pub(super) fn try_lock(&self) -> Option<LockGuard<'_, State>> {
+        self.state.try_lock()
+    }
+
     /// Whether a regular file's content can be had here.
     pub(super) fn check_regular(&self) -> Result<()> {
         match self.kind {

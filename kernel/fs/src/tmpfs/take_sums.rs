@@ -1,7 +1,8 @@
 //! Taking checksums of content ahead of a kexec, a bounded piece at a time, and saying what of it was lost since the last.
 //!
 //! One file is locked at a time, and the tree only to find the next. What is changed afterwards loses its checksum and is found
-//! again; so, called now and then, this leaves little to do when the kexec comes, however much there is.
+//! again; so, called now and then, this leaves little to do when the kexec comes, however much there is. Several processors may be
+//! at it: each passes over files that another has locked.
 
 use super::casualty::{Casualty, Fault};
 use super::node::Node;
@@ -29,7 +30,11 @@ impl Tmpfs {
         let mut hashed = 0;
         while self.without_sums() > 0 {
             // There may be more that no inode has: of files that are on their way out.
-            let Some(node) = self.shared.next_without_sums() else { return Progress { hashed, left: 0 } };
+            let node = match self.shared.next_without_sums() {
+                Next::File(node) => node,
+                Next::Busy => break,
+                Next::Nothing => return Progress { hashed, left: 0 },
+            };
             if hashed > 0 && hashed + u64::from(handover::SUM_PAGES) > most_pages {
                 break;
             }
@@ -54,19 +59,43 @@ impl Tmpfs {
     }
 }
 
+/// What to take checksums of next.
+enum Next {
+    /// This has content without one.
+    File(Arc<Node>),
+    /// Only files that somebody else has locked.
+    Busy,
+    /// Nothing that an inode has.
+    Nothing,
+}
+
 impl Shared {
     /// A file that has content without a checksum: the one that this was about last, as long as it has, then the next.
-    fn next_without_sums(&self) -> Option<Arc<Node>> {
+    fn next_without_sums(&self) -> Next {
         let tree = self.tree.lock();
         let at = self.sums_at.load(Relaxed);
-        let node = first_without_sums(&tree, at..).or_else(|| first_without_sums(&tree, ..at))?;
-        self.sums_at.store(node.ino, Relaxed);
-        Some(node)
+        let mut busy = false;
+        let node = first_without_sums(&tree, at.., &mut busy).or_else(|| first_without_sums(&tree, ..at, &mut busy));
+        match node {
+            Some(node) => {
+                self.sums_at.store(node.ino, Relaxed);
+                Next::File(node)
+            }
+            None if busy => Next::Busy,
+            None => Next::Nothing,
+        }
     }
 }
 
-fn first_without_sums(tree: &Tree, inos: impl RangeBounds<u64>) -> Option<Arc<Node>> {
-    let wants = |node: &Node| node.lock().content().is_some_and(|content| !content.settled);
+/// The first of these files that has content without a checksum; notes whether some could not be asked.
+fn first_without_sums(tree: &Tree, inos: impl RangeBounds<u64>, busy: &mut bool) -> Option<Arc<Node>> {
+    let mut wants = |node: &Node| match node.try_lock() {
+        Some(state) => state.content().is_some_and(|content| !content.settled),
+        None => {
+            *busy = true;
+            false
+        }
+    };
     tree.inodes.range(inos).map(|(_, inode)| &inode.node).find(|node| wants(node)).cloned()
 }
 
