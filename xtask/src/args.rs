@@ -307,6 +307,12 @@ pub struct Bench {
     /// Measure cleancache with 1,000,000 pages too, in a guest of 6 GiB
     #[arg(long)]
     pub large: bool,
+    /// Measure twice, and fail if a figure differs by 1 %, is above its limit, or is 3 % worse than qemu/bench-baseline.toml
+    #[arg(long, conflicts_with_all = ["machine", "vs"])]
+    pub check: bool,
+    /// Write the figures to qemu/bench-baseline.toml
+    #[arg(long, conflicts_with_all = ["machine", "vs", "check"])]
+    pub bless: bool,
 }
 
 fn block_size(text: &str) -> Result<u32, String> {
