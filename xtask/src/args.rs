@@ -37,6 +37,8 @@ pub enum Verb {
     Test(Test),
     /// Measure in counted instructions, and print a table; or compare policies
     Bench(Bench),
+    /// Show where the instructions of one measurement go: a flame graph and a table
+    Profile(Profiled),
     /// Tell the QEMU of the guest that `run` started last to give or take memory
     Qmp(Qmp),
     /// Check formatting and lints, for host and guest
@@ -313,6 +315,19 @@ pub struct Bench {
     /// Write the figures to qemu/bench-baseline.toml
     #[arg(long, conflicts_with_all = ["machine", "vs", "check"])]
     pub bless: bool,
+}
+
+/// Flags of `profile`.
+#[derive(Args, Debug)]
+pub struct Profiled {
+    /// A measurement; `bench -l` in the guest lists them
+    pub bench: String,
+    /// Measure on this board [default: microvm]
+    #[arg(long, value_name = "BOARD", value_enum)]
+    pub machine: Option<Board>,
+    /// Where the picture goes [default: target/holdover/profile-BENCH.svg]
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 fn block_size(text: &str) -> Result<u32, String> {

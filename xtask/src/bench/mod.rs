@@ -19,6 +19,7 @@ use crate::places::Places;
 use crate::workshop::Workshop;
 use baseline::Baseline;
 use figure::Figure;
+pub use table::number;
 
 /// Everything that was measured.
 #[derive(Debug, Serialize)]
