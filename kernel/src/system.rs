@@ -172,9 +172,15 @@ impl System {
     /// Mounts the disk of that name.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a source that does not exist, and whatever the filesystem says of the disk.
+    /// [`Error::NotFound`] for a source that does not exist, [`Error::Busy`] where the disk, or something else there, is mounted
+    /// already, and whatever the filesystem says of the disk.
     pub fn mount(&self, source: &[u8], point: &[u8]) -> Result<()> {
         let disk = self.disk.as_ref().filter(|disk| disk.name().as_bytes() == source).ok_or(Error::NotFound)?;
+        // Before anything is written: two that believe to have a disk for themselves destroy it.
+        let path = self.vfs.point_path(point)?;
+        if self.vfs.mounts().iter().any(|mount| mount.source.as_bytes() == source || mount.path == path) {
+            return Err(Error::Busy);
+        }
         match Ext2::mount_for_writing(disk.clone(), self.cache.clone(), wall_clock) {
             // Perhaps one that ext4 has.
             Err(Error::Feature { .. }) => self.vfs.mount(point, Ext4::mount(disk.clone(), self.cache.clone())?),

@@ -13,6 +13,8 @@ pub enum FillError {
         /// First sector of the request that failed.
         sector: u64,
     },
+    /// The disk was reset in the middle of it.
+    Reset,
     /// The disk does not answer any more.
     DeadDevice,
     /// The filesystem contradicts itself.
@@ -36,6 +38,7 @@ impl fmt::Display for FillError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Device { sector } => write!(f, "I/O error at sector {sector}"),
+            Self::Reset => f.write_str("the disk was reset in the middle of it"),
             Self::DeadDevice => f.write_str("the disk does not answer"),
             Self::Corrupt { what, value } => write!(f, "filesystem is damaged: {what} ({value})"),
             Self::ReadOnly => f.write_str("read-only filesystem"),

@@ -44,6 +44,8 @@ pub enum BlockError {
     },
     /// The device takes no writes.
     ReadOnly,
+    /// The device was reset in the middle of it, again and again; it may be better the next time.
+    Reset,
     /// The device stopped answering, or answered with nonsense, and is not used any more.
     Dead,
 }
@@ -56,6 +58,7 @@ impl fmt::Display for BlockError {
                 write!(f, "sector {sector} is past the end of a disk of {sectors}")
             }
             Self::ReadOnly => f.write_str("the disk is read-only"),
+            Self::Reset => f.write_str("the disk was reset in the middle of it"),
             Self::Dead => f.write_str("the disk does not answer"),
         }
     }

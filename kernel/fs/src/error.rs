@@ -136,6 +136,7 @@ impl From<FillError> for Error {
     fn from(error: FillError) -> Self {
         match error {
             FillError::Device { sector } => Self::Device(BlockError::Io { sector }),
+            FillError::Reset => Self::Device(BlockError::Reset),
             FillError::DeadDevice => Self::Device(BlockError::Dead),
             FillError::Corrupt { what, value } => Self::Corrupt { what, value },
             FillError::ReadOnly => Self::ReadOnly,

@@ -68,6 +68,7 @@ pub(crate) fn device_error(error: BlockError) -> FillError {
             FillError::Corrupt { what: "a sector past the end of the disk", value: sector }
         }
         BlockError::ReadOnly => FillError::ReadOnly,
+        BlockError::Reset => FillError::Reset,
         BlockError::Dead => FillError::DeadDevice,
     }
 }

@@ -9,6 +9,7 @@ use prompt::options::Args;
 use super::commands::{Command, FAMILIES, all, find, gap};
 use super::{Failure, Outcome, Session, kexec};
 use crate::console::dmesg;
+use crate::drivers::virtio::blk::Disk;
 use crate::fault::{self, Stage};
 use crate::generation::{Provoke, Step};
 use crate::{bench, demo, power, time};
@@ -36,8 +37,8 @@ pub const COMMANDS: &[Command] = &[
     Command { name: "help", usage: "[COMMAND...]", help: "this list, or one command", run: help },
     Command {
         name: "fault",
-        usage: "panic|double-fault|stack-overflow|oom|handover|kexec-STEP|next-STAGE",
-        help: "break the kernel on purpose; handover: spoil what the next kexec hands over; kexec-load, -ahead, -handover, \
+        usage: "panic|double-fault|stack-overflow|oom|disk-reset|disk-breaks|handover|kexec-STEP|next-STAGE",
+        help: "break the kernel on purpose; disk-reset, disk-breaks: the disk at the next request; handover: spoil what the next kexec hands over; kexec-load, -ahead, -handover, \
                -prepare: call the next kexec off after that; next-early, -late, -overflow: let the next kernel fail",
         run: provoke,
     },
@@ -116,6 +117,8 @@ fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         b"double-fault" => fault::double_fault(),
         b"stack-overflow" => fault::stack_overflow(),
         b"oom" => exhaust_memory(),
+        b"disk-reset" => disk(session, kind).map(|disk| disk.forget()),
+        b"disk-breaks" => disk(session, kind).map(|disk| disk.spoil()),
         word => {
             let what = provocation(word).ok_or_else(|| Failure::invalid("kind of fault", word))?;
             session.system.generation.provoke(what);
@@ -123,6 +126,10 @@ fn provoke(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             Ok(())
         }
     }
+}
+
+fn disk<'a>(session: &'a Session<'_>, kind: &[u8]) -> Result<&'a Disk, Failure> {
+    session.system.machine.disk().map(|disk| &**disk).ok_or_else(|| Failure::other(kind, "there is no disk"))
 }
 
 /// What a word lets go wrong with the next kexec.

@@ -35,10 +35,10 @@ const MEMORY: Size = Size::mib(24);
 const DONATION: Donation = Donation { kind: Kind::CarveOut, size: Size::mib(4) };
 /// How long the boot, or one line, may take.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// The disk of a short run, and of one of more operations than that: smaller than what is written to it, so that it is full now
-/// and then.
+/// The disk of a short run, and of one of more operations than that: smaller than what is written to it, so that it is full again and
+/// again.
 const SMALL: (u32, u64) = (1_000, 3 << 20);
-const LARGE: u64 = 20 << 20;
+const LARGE: u64 = 8 << 20;
 /// Bytes in a line, below the shell's 4096.
 const LINE: usize = 3_600;
 /// Operations that may not fit before a line goes out.

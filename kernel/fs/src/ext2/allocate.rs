@@ -5,8 +5,8 @@
 
 use super::buffer::Phase;
 use super::change::{Change, Metadata};
-use super::geometry::Geometry;
-use super::groups::{bit, count_clear, find_clear, is_reserved, set_bit, turn_bit};
+use super::geometry::{Geometry, InodeNumber};
+use super::groups::{Freed, bit, count_clear, find_clear, is_reserved, set_bit, turn_bit};
 use crate::error::{Error, Result};
 use frames::FRAME_SIZE;
 
@@ -39,7 +39,7 @@ impl Change<'_> {
     }
 
     /// Have a group's descriptor and its bitmap of blocks in the buffer, to be written.
-    fn ready(&self, group: u32) -> Result<u32> {
+    pub(super) fn ready(&self, group: u32) -> Result<u32> {
         self.touch(group)?;
         let known = *self.fs.metadata.lock().groups.get(group)?;
         self.load(known.block_bitmap)?;
@@ -87,8 +87,8 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Free a block, to be given out again when a commit has ended.
-    pub(super) fn free_block(&self, block: u32) -> Result<()> {
+    /// Free a block of the inode `owner`, to be given out again when a commit has ended.
+    pub(super) fn free_block(&self, block: u32, owner: InodeNumber) -> Result<()> {
         let geometry = &self.fs.geometry;
         let (number, index) = geometry.group_of(block);
         let bitmap = self.ready(number)?;
@@ -101,28 +101,29 @@ impl Change<'_> {
         if !buffer.edit(bitmap, Phase::Map).is_some_and(|bytes| bit(bytes, index)) {
             return Err(Error::Corrupt { what: "a file's block is marked as free", value: block.into() });
         }
-        groups.free_later(block)?;
+        groups.free_later(block, owner.get())?;
         buffer.discard(block);
         Ok(())
     }
 
     /// Free a block of metadata; what the page cache has of it is out of date.
-    pub(super) fn free_metadata(&self, block: u32) -> Result<()> {
-        self.free_block(block)?;
+    pub(super) fn free_metadata(&self, block: u32, owner: InodeNumber) -> Result<()> {
+        self.free_block(block, owner)?;
         let page = u64::from(block) * self.fs.geometry.block_size() as u64 / FRAME_SIZE as u64;
         self.fs.disk.invalidate(page as u32, page as u32);
         Ok(())
     }
 
-    /// Clear the bits of what waits to be free, or set them again after a commit that failed. The bitmaps are in the buffer.
-    pub(super) fn apply_freed(&self, free: bool) -> Result<()> {
+    /// Clear the bits of what waits to be free, or set them again after a commit that failed; but for what was of the inodes `held`.
+    /// The bitmaps are in the buffer.
+    pub(super) fn apply_freed(&self, free: bool, held: &[u32]) -> Result<()> {
         let geometry = &self.fs.geometry;
         let (blocks, inodes) = {
             let metadata = self.fs.metadata.lock();
             (metadata.groups.freed_blocks.len(), metadata.groups.freed_inodes.len())
         };
         let run = |at: usize| self.fs.metadata.lock().groups.freed_blocks.get(at).copied().unwrap_or_default();
-        for (start, len) in (0..blocks).map(run) {
+        for Freed { start, len, .. } in (0..blocks).map(run).filter(|run| !held.contains(&run.owner)) {
             for block in start..start + len {
                 let (number, index) = geometry.group_of(block);
                 let bitmap = self.fs.metadata.lock().groups.get(number)?.block_bitmap;

@@ -41,11 +41,15 @@ struct Slot {
     /// 0, which is never metadata of this kind, is no block.
     block: u32,
     state: State,
+    /// The inode whose blocks it leads to, if it was changed for one; 0 is none.
+    owner: u32,
     /// It has a name in it that has to be on disk before the same file's other name goes.
     pinned: bool,
     /// It was used since the hand passed.
     used: bool,
 }
+
+const EMPTY: Slot = Slot { block: 0, state: State::Clean, owner: 0, pinned: false, used: false };
 
 /// The slots.
 #[derive(Debug, Default)]
@@ -71,8 +75,7 @@ impl Buffer {
         for _ in 0..count {
             buffer.frames.push(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
         }
-        let empty = || Slot { block: 0, state: State::Clean, pinned: false, used: false };
-        buffer.slots.extend((0..slots).map(|_| empty()));
+        buffer.slots.extend((0..slots).map(|_| EMPTY));
         Ok(buffer)
     }
 
@@ -107,9 +110,18 @@ impl Buffer {
     /// A block, if it is here, to be changed and written in `phase`; later than that if it was to be written later already, and
     /// with the new ones if it is new.
     pub(super) fn edit(&mut self, block: u32, phase: Phase) -> Option<&mut [u8]> {
+        self.edit_of(0, block, phase)
+    }
+
+    /// Likewise, where the block leads to blocks of the inode `owner`: it is written only with that.
+    #[inline]
+    pub(super) fn edit_of(&mut self, owner: u32, block: u32, phase: Phase) -> Option<&mut [u8]> {
         let at = usize::from(*self.index.get(&block)?);
         let slot = self.slots.get_mut(at)?;
         slot.used = true;
+        if owner != 0 {
+            slot.owner = owner;
+        }
         slot.state = match slot.state {
             State::Clean => {
                 self.changed += 1;
@@ -147,7 +159,7 @@ impl Buffer {
                 State::Clean if slot.block != 0 && slot.used => slot.used = false,
                 State::Clean => {
                     self.index.remove(&slot.block);
-                    slot.pinned = false;
+                    (slot.pinned, slot.owner) = (false, 0);
                     return Some(at);
                 }
             }
@@ -161,7 +173,7 @@ impl Buffer {
             && let Some(slot) = self.slots.get_mut(usize::from(at))
         {
             self.changed -= usize::from(slot.state != State::Clean);
-            *slot = Slot { block: 0, state: State::Clean, pinned: false, used: false };
+            *slot = EMPTY;
         }
     }
 
@@ -187,10 +199,13 @@ impl Buffer {
         }
     }
 
-    /// The blocks to write in `phases`, in order, into `list`.
-    pub(super) fn list(&self, phases: impl Fn(Phase) -> bool, list: &mut Vec<u32>) {
+    /// The blocks to write in `phases`, in order, into `list`; without those of the inodes `held`.
+    pub(super) fn list(&self, phases: impl Fn(Phase) -> bool, held: &[u32], list: &mut Vec<u32>) {
         list.clear();
-        let wanted = |slot: &&Slot| matches!(slot.state, State::Changed(phase) if phases(phase));
+        let wanted = |slot: &&Slot| {
+            matches!(slot.state, State::Changed(phase) if phases(phase))
+                && (slot.owner == 0 || !held.contains(&slot.owner))
+        };
         // Room for all slots was made when they were.
         list.extend(self.slots.iter().filter(wanted).map(|slot| slot.block).take(list.capacity()));
         list.sort_unstable();
@@ -207,7 +222,7 @@ impl Buffer {
             && let Some(slot) = self.slots.get_mut(usize::from(at))
             && slot.state != State::Clean
         {
-            (slot.state, slot.pinned) = (State::Clean, false);
+            (slot.state, slot.pinned, slot.owner) = (State::Clean, false, 0);
             self.changed -= 1;
         }
     }

@@ -51,6 +51,8 @@ pub(super) struct Metadata {
 pub(super) struct Workbench {
     pub(super) list: Vec<u32>,
     pub(super) staging: Vec<Frame>,
+    /// Inodes that are left out.
+    pub(super) held: Vec<u32>,
 }
 
 impl Metadata {
@@ -58,7 +60,8 @@ impl Metadata {
     pub(super) fn new(cache: &PageCache, buffer: Buffer, groups: Groups) -> Result<Self> {
         let mut metadata = Self { buffer, groups, ..Self::default() };
         metadata.changed.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
-        let Workbench { list, staging } = &mut metadata.workbench;
+        let Workbench { list, staging, held } = &mut metadata.workbench;
+        held.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
         list.try_reserve_exact(metadata.buffer.len()).map_err(|_| Error::NoMemory)?;
         staging.try_reserve_exact(STAGING).map_err(|_| Error::NoMemory)?;
         for _ in 0..STAGING {
@@ -184,6 +187,20 @@ impl Change<'_> {
         result
     }
 
+    /// What an inode does not need any more was not freed, for want of a disk that works: the disk says from now on that e2fsck is
+    /// to look at it, and the file does not grow before it was tried again.
+    pub(super) fn left_behind(&self, inode: &Inode, failure: &Error) {
+        inode.lock().now.excess = true;
+        if matches!(failure, Error::Corrupt { .. }) {
+            return;
+        }
+        let (source, ino) = (&self.fs.source, inode.number.get());
+        error!(target: "ext2", "{source}: inode {ino} keeps blocks that it does not need, e2fsck is advised: {failure}");
+        if let Some(superblock) = &mut self.fs.metadata.lock().superblock {
+            superblock.blame();
+        }
+    }
+
     /// Whether a commit makes something free.
     pub(super) fn has_waiting(&self) -> bool {
         self.fs.metadata.lock().groups.is_waiting()
@@ -213,12 +230,24 @@ impl Change<'_> {
     /// Change a block, to be written in `phase`.
     #[inline]
     pub(super) fn edit<T>(&self, block: u32, phase: Phase, edit: impl FnOnce(&mut [u8]) -> T) -> Result<T> {
-        if let Some(bytes) = self.fs.metadata.lock().buffer.edit(block, phase) {
+        self.edit_of(0, block, phase, edit)
+    }
+
+    /// Likewise a block that leads to blocks of the inode `owner`, to be written only with that; 0 is none.
+    #[inline]
+    pub(super) fn edit_of<T>(
+        &self,
+        owner: u32,
+        block: u32,
+        phase: Phase,
+        edit: impl FnOnce(&mut [u8]) -> T,
+    ) -> Result<T> {
+        if let Some(bytes) = self.fs.metadata.lock().buffer.edit_of(owner, block, phase) {
             return Ok(edit(bytes));
         }
         self.load(block)?;
         let mut metadata = self.fs.metadata.lock();
-        Ok(edit(metadata.buffer.edit(block, phase).ok_or(Error::NoMemory)?))
+        Ok(edit(metadata.buffer.edit_of(owner, block, phase).ok_or(Error::NoMemory)?))
     }
 
     /// A block that is metadata from now on, all zeros.

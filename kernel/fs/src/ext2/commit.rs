@@ -106,7 +106,7 @@ impl Change<'_> {
     }
 
     fn commit_with(&self, bench: &mut Workbench) -> Result<()> {
-        self.write_content();
+        self.write_content(&mut bench.held);
         self.write_phases(bench, |phase| phase == Phase::New)?;
         self.fs.device.flush()?;
         let strict = {
@@ -124,15 +124,15 @@ impl Change<'_> {
         let finished = self.finish(bench);
         if finished.is_err() {
             // What was freed is not free: the disk may still lead to it.
-            self.apply_freed(false)?;
+            self.apply_freed(false, &bench.held)?;
         }
         finished?;
-        self.settle()
+        self.settle(&bench.held)
     }
 
     /// The rest: what was lost and freed, and whatever is not written yet.
     fn finish(&self, bench: &mut Workbench) -> Result<()> {
-        self.apply_freed(true)?;
+        self.apply_freed(true, &bench.held)?;
         self.put_inodes(|links| links == 0)?;
         self.put_descriptors()?;
         self.write_phases(bench, |phase| phase < Phase::Last)?;
@@ -150,8 +150,11 @@ impl Change<'_> {
         self.put_superblock(superblock)
     }
 
-    /// The content of files that have new blocks.
-    fn write_content(&self) {
+    /// The content of files that have new blocks. Those whose content the disk does not take are `held`: neither they nor the blocks
+    /// that lead to their content are written by this commit, and what they had freed is not given out again, for on the disk it
+    /// is still theirs.
+    fn write_content(&self, held: &mut Vec<u32>) {
+        held.clear();
         let file = |at: usize| self.fs.metadata.lock().changed.get(at).cloned();
         for inode in (0..).map_while(file) {
             let grown = {
@@ -169,6 +172,8 @@ impl Change<'_> {
             if let Err(error) = written {
                 let (source, ino) = (&self.fs.source, inode.number.get());
                 warn!(target: "ext2", "{source}: inode {ino} is not written, as its content cannot be: {error}");
+                // There is room for as many as can be changed.
+                held.push(ino);
             }
         }
     }
@@ -215,8 +220,8 @@ impl Change<'_> {
 
     /// Write the blocks of some phases, neighbours together.
     fn write_phases(&self, bench: &mut Workbench, phases: impl Fn(Phase) -> bool) -> Result<()> {
-        let Workbench { list, staging } = bench;
-        self.fs.metadata.lock().buffer.list(phases, list);
+        let Workbench { list, staging, held } = bench;
+        self.fs.metadata.lock().buffer.list(phases, held, list);
         for blocks in list.chunks((staging.len() * self.fs.geometry.blocks_per_page()).max(1)) {
             self.write_blocks(blocks, staging)?;
         }
@@ -262,15 +267,9 @@ impl Change<'_> {
     }
 
     /// All of it is on the disk: what was freed is free, and who was deleted is gone.
-    fn settle(&self) -> Result<()> {
+    fn settle(&self, held: &[u32]) -> Result<()> {
         let mut metadata = self.fs.metadata.lock();
-        let groups = &mut metadata.groups;
-        groups.freed_blocks.clear();
-        groups.freed_inodes.clear();
-        groups.waiting_blocks = 0;
-        for number in 0..groups.count() {
-            groups.get_mut(number)?.changed = false;
-        }
+        metadata.groups.settle(held)?;
         metadata.strict = false;
         drop(metadata);
         let mut at = 0;

@@ -35,7 +35,14 @@ impl Ext2 {
             Some(left) if left < data.len() as u64 => data.get(..left as usize).unwrap_or(data),
             Some(_) => data,
         };
-        if pos > inode.size() {
+        let (size, excess) = {
+            let state = inode.lock();
+            (state.size, state.now.excess)
+        };
+        if excess && pos + data.len() as u64 > size {
+            change.judge(change.cut_tail(inode))?;
+        }
+        if pos > size {
             change.judge(change.make_room().and_then(|()| change.zero_tail(inode, pos)))?;
         }
         let mut done = 0;
@@ -80,9 +87,14 @@ impl Change<'_> {
     fn write_anew(&self, inode: &Arc<Inode>, at: u64, data: &[u8]) -> Result<usize> {
         self.make_room()?;
         self.mark(inode)?;
+        let large = at + data.len() as u64 >= LARGE;
+        if large && inode.size() < LARGE {
+            self.large()?;
+        }
         let mapped = match self.map(inode, at, at + data.len() as u64) {
             Err(Error::NoSpace) if self.has_waiting() => {
                 self.commit()?;
+                self.mark(inode)?;
                 self.map(inode, at, at + data.len() as u64)?
             }
             result => result?,
@@ -94,23 +106,17 @@ impl Change<'_> {
             state.now.growing = end;
             state.size
         };
-        if size < LARGE && end >= LARGE {
-            self.large(inode)?;
-        }
         let written = inode.file.write(size, at, data);
-        let fresh = {
-            let mut state = inode.lock();
-            state.now.growing = 0;
-            core::mem::take(&mut state.now.fresh)
-        };
         if let Err(error) = written {
-            if !fresh.is_empty() {
-                self.cut(inode, fresh, Phase::Map)?;
-            }
-            return Err(error.into());
+            let fresh = inode.lock().now.fresh.clone();
+            let undone = if fresh.is_empty() { Ok(()) } else { self.undo(inode, fresh) };
+            let now = &mut inode.lock().now;
+            (now.growing, now.fresh) = (0, 0..0);
+            return undone.and(Err(error.into()));
         }
         let block_size = self.fs.geometry.block_size() as u64;
         let mut state = inode.lock();
+        (state.now.growing, state.now.fresh) = (0, 0..0);
         state.size = size.max(end);
         if at / block_size * block_size <= state.now.dense {
             state.now.dense = state.now.dense.max(end.next_multiple_of(block_size));
@@ -146,15 +152,11 @@ impl Change<'_> {
     }
 
     /// There is going to be a file of 2 GiB.
-    fn large(&self, inode: &Inode) -> Result<()> {
-        let allowed = match &mut self.fs.metadata.lock().superblock {
+    fn large(&self) -> Result<()> {
+        match &mut self.fs.metadata.lock().superblock {
             Some(superblock) => superblock.allow_large_files(),
             None => Err(Error::ReadOnly),
-        };
-        if allowed.is_err() {
-            inode.lock().now.growing = 0;
         }
-        allowed
     }
 
     /// Let a file grow to `size` bytes, by a hole.
@@ -162,7 +164,10 @@ impl Change<'_> {
         self.make_room()?;
         let old = inode.size();
         if old < LARGE && size >= LARGE {
-            self.large(inode)?;
+            self.large()?;
+        }
+        if inode.lock().now.excess {
+            self.cut_tail(inode)?;
         }
         self.zero_tail(inode, size)?;
         self.mark(inode)?;
@@ -211,7 +216,7 @@ impl Change<'_> {
         inode.lock().size = size;
         inode.file.truncate(size);
         self.touch_content(inode)?;
-        self.cut(inode, size.div_ceil(block_size)..u64::MAX, Phase::Map)
+        self.cut_tail(inode)
     }
 
     /// Make a hole of bytes `pos..pos + len`, as far as the file goes.
@@ -231,11 +236,17 @@ impl Change<'_> {
         self.touch_content(inode)?;
         // The last block goes too when the hole reaches to the end of the file.
         let last = if end == inode.size() { end.div_ceil(block_size) } else { end / block_size };
-        self.cut(inode, pos.div_ceil(block_size)..last, Phase::Map)?;
-        if last_page > first_page {
-            inode.file.invalidate(first_page as u32, (last_page - 1) as u32);
-        }
-        Ok(())
+        let forget = || {
+            if last_page > first_page {
+                inode.file.invalidate(first_page as u32, (last_page - 1) as u32);
+            }
+        };
+        // Before, so that none of it is on its way to a block that is somebody else's by then; and after, since it may have been read
+        // again meanwhile.
+        forget();
+        let cut = self.cut(inode, pos.div_ceil(block_size)..last, Phase::Map);
+        forget();
+        cut
     }
 
     fn touch_content(&self, inode: &Arc<Inode>) -> Result<()> {

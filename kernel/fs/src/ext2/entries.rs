@@ -109,13 +109,13 @@ impl Change<'_> {
         }
         let block_size = self.fs.geometry.block_size();
         let size = dir.size();
+        self.mark(dir)?;
         let mapped = self.block_for(dir, size / block_size as u64)?;
         self.fresh(mapped.block)?;
         let len = block_size as u16;
         let empty = RawEntry { inode: U32::new(0), record_len: U16::new(len), name_len: 0, file_type: 0 };
         self.edit(mapped.block, Phase::New, |bytes| empty.write_to_prefix(bytes).map_err(drop)).map(drop)?;
         dir.lock().size = size + block_size as u64;
-        self.mark(dir)?;
         Ok(Place { block: mapped.block, at: 0 })
     }
 

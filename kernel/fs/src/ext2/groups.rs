@@ -31,6 +31,15 @@ pub(super) struct Group {
     pub(super) changed: bool,
 }
 
+/// A run of blocks that was freed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Freed {
+    pub(super) start: u32,
+    pub(super) len: u32,
+    /// The inode whose they were: the disk says so until that is written.
+    pub(super) owner: u32,
+}
+
 /// All of them.
 #[derive(Debug, Default)]
 pub(super) struct Groups {
@@ -40,8 +49,8 @@ pub(super) struct Groups {
     pub(super) free_blocks: u32,
     pub(super) free_inodes: u32,
     pub(super) directories: u32,
-    /// Runs of blocks that are free once a commit has ended: first, how many.
-    pub(super) freed_blocks: Vec<(u32, u32)>,
+    /// Blocks that are free once a commit has ended.
+    pub(super) freed_blocks: Vec<Freed>,
     pub(super) waiting_blocks: u32,
     /// Inodes likewise, and whether they were directories.
     pub(super) freed_inodes: Vec<(u32, bool)>,
@@ -109,22 +118,32 @@ impl Groups {
         !self.freed_blocks.is_empty() || !self.freed_inodes.is_empty()
     }
 
-    /// A block is freed. It must not have been before.
-    pub(super) fn free_later(&mut self, block: u32) -> Result<()> {
-        let within = |&(start, len): &(u32, u32)| block >= start && block - start < len;
+    /// A block of the inode `owner` is freed. It must not have been before.
+    pub(super) fn free_later(&mut self, block: u32, owner: u32) -> Result<()> {
+        let within = |run: &Freed| block >= run.start && block - run.start < run.len;
         if self.freed_blocks.iter().any(within) {
             return Err(Error::Corrupt { what: "a block of two files", value: block.into() });
         }
         // Files are freed from their end, so most runs grow at their beginning.
         let room = self.freed_blocks.len() < self.freed_blocks.capacity();
-        match self.freed_blocks.last_mut() {
-            Some((start, len)) if block + 1 == *start => (*start, *len) = (block, *len + 1),
-            Some((start, len)) if *start + *len == block => *len += 1,
-            _ if room => self.freed_blocks.push((block, 1)),
+        match self.freed_blocks.last_mut().filter(|run| run.owner == owner) {
+            Some(run) if block + 1 == run.start => (run.start, run.len) = (block, run.len + 1),
+            Some(run) if run.start + run.len == block => run.len += 1,
+            _ if room => self.freed_blocks.push(Freed { start: block, len: 1, owner }),
             _ => return Err(Error::NoMemory),
         }
         self.waiting_blocks += 1;
         Ok(())
+    }
+}
+
+impl Groups {
+    /// A commit has ended, and left out the inodes `held`: what was freed is free, but for theirs.
+    pub(super) fn settle(&mut self, held: &[u32]) -> Result<()> {
+        self.freed_blocks.retain(|run| held.contains(&run.owner));
+        self.waiting_blocks = self.freed_blocks.iter().map(|run| run.len).sum();
+        self.freed_inodes.clear();
+        (0..self.count).try_for_each(|number| self.get_mut(number).map(|group| group.changed = false))
     }
 }
 

@@ -50,8 +50,8 @@ impl Way {
 }
 
 impl Change<'_> {
-    /// Block `index` of a file, allocated where there is none. What an allocation changes of the inode is in its state; that it is
-    /// to be written the caller [marks](Self::mark), afterwards.
+    /// Block `index` of a file, allocated where there is none. What an allocation changes of the inode is in its state, also where
+    /// it fails half way; that it is to be written the caller has [marked](Self::mark).
     pub(super) fn block_for(&self, inode: &Arc<Inode>, index: u64) -> Result<Mapped> {
         let pointers = self.fs.geometry.pointers_per_block();
         let (leaf, start) = {
@@ -85,7 +85,7 @@ impl Change<'_> {
             let mut next = self.pointer(node, at)?;
             if next == 0 {
                 next = self.allocate_indirect(inode, index)?;
-                self.set_pointer(node, at, next, Phase::Map)?;
+                self.lead(inode, node, at, next)?;
             }
             self.fs.geometry.block(next)?;
             (node, rest, below) = (next, rest % below, below / pointers);
@@ -101,8 +101,23 @@ impl Change<'_> {
             return self.found(inode, index, known);
         }
         let block = self.allocate_for(inode, index)?;
-        self.set_pointer(leaf, at, block, Phase::Map)?;
+        self.lead(inode, leaf, at, block)?;
         Ok(Mapped { block, new: true })
+    }
+
+    /// Let pointer `at` of an indirect block lead to `block`, which was just allocated, or give that back.
+    fn lead(&self, inode: &Arc<Inode>, node: u32, at: u64, block: u32) -> Result<()> {
+        let led = self.set_pointer(inode, node, at, block, Phase::Map);
+        if led.is_err() {
+            self.give_back(inode, block)?;
+        }
+        led
+    }
+
+    fn give_back(&self, inode: &Arc<Inode>, block: u32) -> Result<()> {
+        self.free_block(block, inode.number)?;
+        inode.lock().sectors -= (self.fs.geometry.block_size() / SECTOR_SIZE) as u32;
+        Ok(())
     }
 
     fn found(&self, inode: &Inode, index: u64, block: u32) -> Result<Mapped> {
@@ -113,8 +128,10 @@ impl Change<'_> {
 
     fn allocate_indirect(&self, inode: &Arc<Inode>, index: u64) -> Result<u32> {
         let block = self.allocate_for(inode, index)?;
-        self.fresh(block)?;
-        Ok(block)
+        match self.fresh(block) {
+            Ok(()) => Ok(block),
+            Err(error) => self.give_back(inode, block).and(Err(error)),
+        }
     }
 
     /// A block for block `index` of a file, or for an indirect block before it: after the one before, or else where the inode is.
@@ -147,8 +164,9 @@ impl Change<'_> {
         Ok(u32::from_le_bytes(bytes))
     }
 
-    pub(super) fn set_pointer(&self, node: u32, at: u64, to: u32, phase: Phase) -> Result<()> {
-        self.edit(node, phase, |bytes| {
+    /// Let pointer `at` of an indirect block of a file lead to `to`.
+    pub(super) fn set_pointer(&self, inode: &Inode, node: u32, at: u64, to: u32, phase: Phase) -> Result<()> {
+        self.edit_of(inode.number.get(), node, phase, |bytes| {
             if let Some(place) = bytes.get_mut(at as usize * 4..).and_then(<[u8]>::first_chunk_mut) {
                 *place = to.to_le_bytes();
             }

@@ -76,6 +76,8 @@ pub(super) struct InMemory {
     pub(super) fresh: Range<u64>,
     /// How long the file is going to be when the write that is under way has succeeded.
     pub(super) growing: u64,
+    /// It has blocks past its end, which could not be freed.
+    pub(super) excess: bool,
     /// Its content could not be written by the commit that is under way, so it is not written either.
     pub(super) held: bool,
 }

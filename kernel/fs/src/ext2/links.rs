@@ -57,6 +57,10 @@ impl Change<'_> {
             _ => {}
         }
         let place = self.room(&dir, &found)?;
+        if new == NewNode::Directory {
+            // Files may be moved into it, so it has to be on the disk before the names go that they had.
+            self.gain(place)?;
+        }
         let inode = self.new_inode(&dir, new, mode)?;
         let filled = match new {
             NewNode::Regular => Ok(()),

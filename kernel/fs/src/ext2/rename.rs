@@ -49,6 +49,9 @@ impl Change<'_> {
         // Whatever commits comes before anything is changed.
         let phase = self.lose(source, Some(place))?;
         self.gain(place)?;
+        for block in parent.iter().chain([&source]).map(|place| place.block) {
+            self.load(block)?;
+        }
         for changed in [&from, &to, &inode] {
             self.mark(changed)?;
         }

@@ -19,6 +19,8 @@ struct Cut<'a> {
     range: Range<u64>,
     /// When indirect blocks that stay are written.
     phase: Phase,
+    /// It is part of a step that has found room for it, and nothing is to be committed before its end.
+    within_step: bool,
 }
 
 /// A subtree of a map.
@@ -32,23 +34,39 @@ struct Tree {
 }
 
 impl Change<'_> {
+    /// Free what a file has past its end.
+    pub(super) fn cut_tail(&self, inode: &Arc<Inode>) -> Result<()> {
+        let end = inode.size().div_ceil(self.fs.geometry.block_size() as u64);
+        self.cut(inode, end..u64::MAX, Phase::Map).inspect_err(|error| self.left_behind(inode, error))?;
+        inode.lock().now.excess = false;
+        Ok(())
+    }
+
     /// Free the blocks `range` of a file.
     pub(super) fn cut(&self, inode: &Arc<Inode>, range: Range<u64>, phase: Phase) -> Result<()> {
+        self.cut_out(&Cut { inode, range, phase, within_step: false })
+    }
+
+    /// Take back the blocks `range`, which lie within a page and were allocated by the step that is under way.
+    pub(super) fn undo(&self, inode: &Arc<Inode>, range: Range<u64>) -> Result<()> {
+        self.cut_out(&Cut { inode, range, phase: Phase::Map, within_step: true })
+    }
+
+    fn cut_out(&self, cut: &Cut<'_>) -> Result<()> {
         {
-            let mut state = inode.lock();
+            let mut state = cut.inode.lock();
             (state.now.last, state.now.leaf) = ((0, 0), (0, 0));
-            state.now.dense = state.now.dense.min(range.start * self.fs.geometry.block_size() as u64);
+            state.now.dense = state.now.dense.min(cut.range.start * self.fs.geometry.block_size() as u64);
         }
         let pointers = self.fs.geometry.pointers_per_block();
-        let cut = Cut { inode, range, phase };
         let firsts = [0, pointers, pointers + pointers * pointers].map(|blocks| blocks + DIRECT as u64);
         for (depth, first) in [(3, firsts[2]), (2, firsts[1]), (1, firsts[0])] {
-            self.cut_root(&cut, DIRECT + depth as usize - 1, depth, first)?;
+            self.cut_root(cut, DIRECT + depth as usize - 1, depth, first)?;
         }
         for at in (0..DIRECT).rev() {
-            self.cut_root(&cut, at, 0, at as u64)?;
+            self.cut_root(cut, at, 0, at as u64)?;
         }
-        self.mark(inode)
+        self.mark(cut.inode)
     }
 
     fn cut_root(&self, cut: &Cut<'_>, at: usize, depth: u32, first: u64) -> Result<()> {
@@ -59,8 +77,7 @@ impl Change<'_> {
         }
         self.fs.geometry.block(top)?;
         if self.cut_below(cut, tree)? {
-            self.make_room()?;
-            self.mark(cut.inode)?;
+            self.prepare(cut, top)?;
             if let Some(pointer) = cut.inode.lock().blocks.get_mut(at) {
                 *pointer = 0;
             }
@@ -86,21 +103,29 @@ impl Change<'_> {
             }
             self.fs.geometry.block(child.top)?;
             if self.cut_below(cut, child)? {
-                self.make_room()?;
-                self.mark(cut.inode)?;
-                self.set_pointer(tree.top, at, 0, cut.phase)?;
+                self.prepare(cut, child.top)?;
+                self.set_pointer(cut.inode, tree.top, at, 0, cut.phase)?;
                 self.free_of(cut, child)?;
             }
         }
         Ok(cut.range.start <= tree.first && tree.first + self.span(tree.depth) <= cut.range.end)
     }
 
+    /// Before `block` is let go: what its freeing needs is read while nothing leads anywhere else yet.
+    fn prepare(&self, cut: &Cut<'_>, block: u32) -> Result<()> {
+        if !cut.within_step {
+            self.make_room()?;
+        }
+        self.ready(self.fs.geometry.group_of(block).0)?;
+        self.mark(cut.inode)
+    }
+
     fn free_of(&self, cut: &Cut<'_>, tree: Tree) -> Result<()> {
         let content = tree.depth == 0 && cut.inode.regular().is_ok();
         if content {
-            self.free_block(tree.top)?
+            self.free_block(tree.top, cut.inode.number)?
         } else {
-            self.free_metadata(tree.top)?
+            self.free_metadata(tree.top, cut.inode.number)?
         }
         let sectors = (self.fs.geometry.block_size() / SECTOR_SIZE) as u32;
         let mut state = cut.inode.lock();
@@ -119,6 +144,10 @@ impl Change<'_> {
 
     /// The file has neither a name nor anybody who has it open: free all that it has, and itself.
     pub(super) fn reap(&self, inode: &Arc<Inode>) -> Result<()> {
+        self.free_all(inode).inspect_err(|error| self.left_behind(inode, error))
+    }
+
+    fn free_all(&self, inode: &Arc<Inode>) -> Result<()> {
         inode.file.forget();
         {
             let mut state = inode.lock();
@@ -156,7 +185,7 @@ impl Change<'_> {
                 }
             });
         }
-        self.free_metadata(block)?;
+        self.free_metadata(block, inode.number)?;
         let sectors = (self.fs.geometry.block_size() / SECTOR_SIZE) as u32;
         let mut state = inode.lock();
         state.sectors = state.sectors.saturating_sub(sectors);

@@ -6,6 +6,9 @@
 //!
 //! Buffers in flight belong to the device. A call returns only when its parts have come back, or after the device was
 //! reset, which makes it forget them. What the device writes into the rings is checked before it is believed.
+//!
+//! A device that was reset, asks for that, or does nothing for long is set up again, and what it had in hand is done once more;
+//! one that breaks the rules, or is no better after it, is not used any more.
 
 mod request;
 mod ring;
@@ -18,7 +21,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use bitflags::bitflags;
 use frames::{Lock, Memory, Rank};
 use fs::block::{BlockDevice, BlockError, BlockStats, ReadRequest, SECTOR_SIZE, WriteRequest};
-use log::{error, info};
+use log::{error, info, warn};
 use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
 
 use self::request::{Batch, FlushOnly, Kind, Part, Parts};
@@ -43,8 +46,12 @@ const CONFIG_SEG_MAX: usize = 12;
 /// How often the configuration is read again because it changed meanwhile.
 const CONFIG_TRIES: usize = 8;
 
-/// How long a device may do nothing at all with requests in flight before it counts as dead.
+/// How long a device may do nothing at all with requests in flight before it is reset.
 const PATIENCE_SECONDS: u64 = 30;
+/// After so many looks at a ring where nothing happens the device is asked how it is; that costs more than a look.
+const LOOKS: u32 = 1 << 16;
+/// How often a call is tried whose requests were lost in a reset.
+const ATTEMPTS: usize = 3;
 /// How long a reset may take.
 const RESET_SECONDS: u64 = 5;
 
@@ -129,7 +136,7 @@ impl Disk {
             read_only: features.contains(Features::READ_ONLY),
             has_flush: features.contains(Features::FLUSH),
             max_segments,
-            ring: Lock::new(Rank::Disk, Ring::new(memory, transport)?),
+            ring: Lock::new(Rank::Disk, Ring::new(memory, transport, features)?),
             counters: Counters::default(),
         };
         let access = if disk.read_only { "read-only" } else { "read-write" };
@@ -140,6 +147,23 @@ impl Disk {
     /// Stops the device for good: after this it touches no memory, and every request fails.
     pub fn quiesce(&self) {
         self.ring.lock().kill(Deadline::after_seconds(RESET_SECONDS));
+    }
+
+    /// Resets the device without telling the driver: a fault for tests.
+    pub fn forget(&self) {
+        self.ring.lock().forget(Deadline::after_seconds(RESET_SECONDS));
+    }
+
+    /// Makes the device break at the next request: a fault for tests.
+    pub fn spoil(&self) {
+        self.ring.lock().spoil();
+    }
+
+    /// Does `requests`, and again if they are lost in a reset: done twice they change no more than done once.
+    fn insist(&self, mut requests: impl FnMut() -> Result<(), BlockError>) -> Result<(), BlockError> {
+        (1..ATTEMPTS)
+            .find_map(|_| Some(requests()).filter(|done| *done != Err(BlockError::Reset)))
+            .unwrap_or_else(requests)
     }
 
     /// Checks that every request lies on the disk and every buffer is one that the device can reach, and counts them.
@@ -168,6 +192,15 @@ impl Disk {
         Ok(())
     }
 
+    fn revive(&self, ring: &mut Ring, reason: fmt::Arguments<'_>) {
+        ring.revive(Deadline::after_seconds(RESET_SECONDS));
+        let name = &self.name;
+        match ring.is_dead() {
+            true => error!(target: "virtio", "{name}: {reason}; not used any more"),
+            false => warn!(target: "virtio", "{name}: {reason}; reset, and set up again"),
+        }
+    }
+
     /// How many sectors a request is about, if it is about whole ones and they are on the disk.
     fn check_place(&self, kind: Kind, sector: u64, bytes: usize) -> Result<u64, BlockError> {
         if !matches!(kind, Kind::Read | Kind::Write) {
@@ -191,7 +224,7 @@ impl Disk {
         let mut in_flight = [None; SLOTS];
         let mut waiting: Option<Part> = parts.next();
         let mut outcome = Ok(());
-        let mut patience = Deadline::after_seconds(PATIENCE_SECONDS);
+        let (mut patience, mut looks) = (Deadline::after_seconds(PATIENCE_SECONDS), 0);
         loop {
             let mut ring = self.ring.lock();
             if ring.is_dead() {
@@ -214,22 +247,28 @@ impl Disk {
                 };
                 *entry = None;
                 progress = true;
-                if finished == Finished::Failed {
-                    self.counters.errors.fetch_add(1, Ordering::Relaxed);
-                    outcome = outcome.and(Err(BlockError::Io { sector }));
+                match finished {
+                    Finished::Done => {}
+                    Finished::Failed => {
+                        self.counters.errors.fetch_add(1, Ordering::Relaxed);
+                        outcome = outcome.and(Err(BlockError::Io { sector }));
+                    }
+                    // Whatever else happened is found out again when all of it is done once more.
+                    Finished::Lost => (outcome, waiting) = (Err(BlockError::Reset), None),
                 }
             }
-            drop(ring);
             if waiting.is_none() && in_flight.iter().all(Option::is_none) {
                 return outcome;
             }
+            looks = if progress { 0 } else { looks + 1 };
             if progress {
                 patience = Deadline::after_seconds(PATIENCE_SECONDS);
             } else if patience.passed() {
-                error!(target: "virtio", "{}: no answer for {PATIENCE_SECONDS} s; not used any more", self.name);
-                self.quiesce();
-                return Err(BlockError::Dead);
+                self.revive(&mut ring, format_args!("no answer for {PATIENCE_SECONDS} s"));
+            } else if looks % LOOKS == 0 && ring.is_lost() {
+                self.revive(&mut ring, format_args!("it was reset, or asks for it"));
             }
+            drop(ring);
             core::hint::spin_loop();
         }
     }
@@ -268,14 +307,14 @@ impl BlockDevice for Disk {
     }
 
     fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
-        self.run(requests)
+        self.insist(|| self.run(&mut *requests))
     }
 
     fn write(&self, requests: &[WriteRequest<'_>]) -> Result<(), BlockError> {
         if self.read_only {
             return Err(BlockError::ReadOnly);
         }
-        self.run(requests)
+        self.insist(|| self.run(requests))
     }
 
     fn flush(&self) -> Result<(), BlockError> {
@@ -283,7 +322,7 @@ impl BlockDevice for Disk {
         if !self.has_flush {
             return Ok(());
         }
-        self.run(FlushOnly)
+        self.insist(|| self.run(FlushOnly))
     }
 
     fn stats(&self) -> BlockStats {

@@ -12,6 +12,7 @@ use virtio_drivers::queue::VirtQueue;
 use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
 use virtio_drivers::{Error, Result};
 
+use super::Features;
 use super::request::{Kind, MAX_SEGMENTS, Part};
 use crate::drivers::virtio::hal::GuestHal;
 use crate::time::Deadline;
@@ -39,6 +40,8 @@ pub enum Finished {
     Done,
     /// With an error status.
     Failed,
+    /// Not at all: the device was reset meanwhile.
+    Lost,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,23 +65,31 @@ pub struct Ring {
     slots: Vec<Slot>,
     /// Whether parts were added that the device has not been told of.
     untold: bool,
+    /// Whether the device has answered anything since it was last set up.
+    answered: bool,
+    features: Features,
     dead: bool,
 }
 
+fn empty_queue(transport: &mut SomeTransport<'static>) -> Result<VirtQueue<GuestHal, DESCRIPTORS>> {
+    let mut queue = VirtQueue::new(transport, QUEUE, false, false)?;
+    queue.set_dev_notify(false);
+    Ok(queue)
+}
+
 impl Ring {
-    /// Sets up the queue and lets the device run.
+    /// Sets up the queue and lets the device run, which agreed to these features.
     ///
     /// # Errors
     /// If there is no memory, or the device's queue is too short.
-    pub fn new(memory: &'static Memory, mut transport: SomeTransport<'static>) -> Result<Self> {
-        let mut queue = VirtQueue::new(&mut transport, QUEUE, false, false)?;
-        queue.set_dev_notify(false);
+    pub fn new(memory: &'static Memory, mut transport: SomeTransport<'static>, features: Features) -> Result<Self> {
+        let queue = empty_queue(&mut transport)?;
         let control = memory.allocate_run(Zones::Ephemeral, 0).ok_or(Error::DmaError)?;
         let mut slots = Vec::new();
         slots.try_reserve_exact(SLOTS).map_err(|_| Error::DmaError)?;
         slots.resize_with(SLOTS, || Slot { state: State::Free, part: Part::empty(Kind::Flush, 0) });
         transport.finish_init();
-        Ok(Self { transport, queue, control, slots, untold: false, dead: false })
+        Ok(Self { transport, queue, control, slots, untold: false, answered: false, features, dead: false })
     }
 
     /// Whether the device was stopped.
@@ -127,6 +138,7 @@ impl Ring {
                 (Some((status, slot)), Some(Ok(_))) => {
                     let outcome = if status == STATUS_OK { Finished::Done } else { Finished::Failed };
                     slot.state = State::Finished(outcome);
+                    self.answered = true;
                 }
                 _ => return self.kill(patience),
             }
@@ -148,6 +160,52 @@ impl Ring {
     /// is no safe way to go on.
     pub fn kill(&mut self, patience: Deadline) {
         self.dead = true;
+        self.stop(patience);
+    }
+
+    /// Whether the device asks for a reset (virtio 1.2, 2.1.2), or was reset by somebody else.
+    pub fn is_lost(&self) -> bool {
+        let status = self.transport.get_status();
+        status.contains(DeviceStatus::DEVICE_NEEDS_RESET) || !status.contains(DeviceStatus::DRIVER_OK)
+    }
+
+    /// Resets the device and sets it up again as it was. What was in flight comes back as [`Finished::Lost`]. A device that has
+    /// answered nothing since the last time, or does not come back as the one that it was, is stopped for good.
+    ///
+    /// # Panics
+    /// As [`Ring::kill`].
+    pub fn revive(&mut self, patience: Deadline) {
+        self.stop(patience);
+        let agreed = self.transport.begin_init(Features::all());
+        let same = agreed == self.features && self.transport.get_status().contains(DeviceStatus::FEATURES_OK);
+        match empty_queue(&mut self.transport) {
+            Ok(queue) if same && core::mem::take(&mut self.answered) => self.queue = queue,
+            _ => return self.kill(patience),
+        }
+        self.transport.finish_init();
+        self.untold = false;
+        for slot in &mut self.slots {
+            if let State::InFlight { .. } = slot.state {
+                slot.state = State::Finished(Finished::Lost);
+            }
+        }
+    }
+
+    /// Resets the device behind the back of whoever waits for it: a fault for tests.
+    pub fn forget(&mut self, patience: Deadline) {
+        self.stop(patience);
+    }
+
+    /// Gives the device a request that it has no place to answer, so that it breaks when it is told of the next one: a fault for tests.
+    pub fn spoil(&mut self) {
+        let header = NonNull::slice_from_raw_parts(self.control(0, 0), HEADER_LEN);
+        // SAFETY: the header is in our page, which lives as long as the queue. The device only reads it, and what it reads there does
+        // not matter.
+        let added = unsafe { self.queue.add(&[header.as_ref()], &mut []) };
+        self.untold |= added.is_ok();
+    }
+
+    fn stop(&mut self, patience: Deadline) {
         self.transport.set_status(DeviceStatus::empty());
         while self.transport.get_status() != DeviceStatus::empty() {
             assert!(!patience.passed(), "a disk does not stop; it may still write to memory");
