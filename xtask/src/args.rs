@@ -297,15 +297,21 @@ pub enum Rival {
 pub struct Bench {
     #[command(subcommand)]
     pub what: Option<Measure>,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-    /// Measure on this board only
+    /// Write JSON to a file too; without a name print it instead of the table
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+    /// Draw the figures beside their limits
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Count instructions on this board only
     #[arg(long, value_name = "BOARD", value_enum)]
     pub machine: Option<Board>,
-    /// Write a file in turn with another kernel, in the same QEMU, by the clock on the wall
-    #[arg(long, value_name = "KERNEL", value_enum, conflicts_with_all = ["json", "machine", "large"])]
+    /// Do the same in turn with another kernel too, in the same QEMU, by the clock on the wall: ratios
+    #[arg(long, value_name = "KERNEL", value_enum)]
     pub vs: Option<Rival>,
+    /// Measure nothing but those ratios
+    #[arg(long, requires = "vs")]
+    pub only: bool,
     /// Measure cleancache with 1,000,000 pages too, in a guest of 6 GiB
     #[arg(long)]
     pub large: bool,

@@ -96,7 +96,6 @@ fn act(cli: &Cli) -> Result<Exit> {
         Verb::Test(args) => return test::test(places, install, args),
         Verb::Bench(args) => {
             return match &args.what {
-                None if args.vs.is_some() => versus::versus(places, install),
                 None => bench::bench(places, install, args),
                 Some(Measure::Policy(args)) => policy::policy(places, install, args),
             };

@@ -20,7 +20,7 @@ const REPEATS: f64 = 1.0;
 const AT_TIMES: &str = "large-";
 const HEAD: &str =
     "# What `cargo xtask bench` measured when `--bless` was last given: instructions for one operation, on one
-# processor. `--check` fails for what is more than 3 % worse. To be written by `--bless` only.
+# processor, and bytes for one thing. `--check` fails for what is more than 3 % worse. To be written by `--bless` only.
 ";
 
 /// Figures by board and name.

@@ -20,7 +20,8 @@ use crate::size::Size;
 use crate::workshop::{DONATION, Workshop};
 use crate::{image, tree};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a boot or a command may take.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// What a guest with a disk is told.
 const WITH_DISK: &[&str] = &["bench"];
 /// What a guest without one is told, for what spans a boot: while a guest waits for a disk, or for
