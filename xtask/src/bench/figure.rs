@@ -70,15 +70,15 @@ pub struct Figure {
     /// What it should come to.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub goal: Option<f64>,
-    /// Medians of which it is a ratio, ours first.
+    /// Medians of which it is a ratio, in microseconds, or in pages from the disk; ours first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub microseconds: Option<[u64; 2]>,
+    pub medians: Option<[u64; 2]>,
 }
 
 impl Figure {
     fn new(kind: Kind, board: Board, name: &str, each: f64, limit: Option<f64>) -> Figure {
         let goal = GOALS.iter().find(|(of, _)| *of == name).map(|&(_, goal)| goal);
-        Figure { kind, board: board.to_string(), name: name.to_owned(), each, limit, goal, microseconds: None }
+        Figure { kind, board: board.to_string(), name: name.to_owned(), each, limit, goal, medians: None }
     }
 
     /// Instructions that were counted for so many operations.
@@ -97,7 +97,7 @@ impl Figure {
     /// Two medians, which should have at least such a ratio.
     pub fn ratio(board: Board, name: &str, ours: u64, theirs: u64, least: f64) -> Figure {
         let figure = Figure::new(Kind::Ratio, board, name, theirs as f64 / ours as f64, Some(least));
-        Figure { microseconds: Some([ours, theirs]), ..figure }
+        Figure { medians: Some([ours, theirs]), ..figure }
     }
 
     /// Whether it keeps to its limit.

@@ -1,5 +1,6 @@
 /* The only program of the Linux that Holdover is compared with: loads drivers, mounts the disk, writes a file, and reads it cold:
- * from its beginning, single pages at random, and single pages of the disk with some in flight at once, past the page cache. */
+ * from its beginning, single pages at random, and single pages of the disk with some in flight at once, past the page cache. Then it reads skewed: single
+ * pages of a file as large as all memory, most of them from its first fifth. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <linux/aio_abi.h>
@@ -19,6 +20,8 @@
 #define READS 4096
 #define IN_FLIGHT 16
 #define NAME "/disk/seqwrite"
+#define SKEWED "/disk/skewed"
+#define SKEWED_READS 100000
 
 static const char *modules[] = {
 	"virtio_ring.ko", "virtio.ko", "virtio_pci_legacy_dev.ko", "virtio_pci_modern_dev.ko", "virtio_pci.ko", "virtio_blk.ko",
@@ -52,10 +55,19 @@ static void report(const char *name, long long amount, long long start)
 	printf("%s of %lld microseconds %lld\n", name, amount, now() - start);
 }
 
+static uint32_t below(uint32_t end)
+{
+	static uint64_t random = 0x2545f4914f6cdd1dULL;
+
+	random ^= random >> 12;
+	random ^= random << 25;
+	random ^= random >> 27;
+	return (random >> 16) % end;
+}
+
 /* The first READS of so many pages, in an order without order. */
 static void shuffle(uint32_t count)
 {
-	uint64_t random = 0x2545f4914f6cdd1dULL;
 	uint32_t at, with, page;
 
 	if (count > sizeof order / sizeof *order || count < READS)
@@ -63,10 +75,7 @@ static void shuffle(uint32_t count)
 	for (at = 0; at < count; at++)
 		order[at] = at;
 	for (at = count - 1; at > 0; at--) {
-		random ^= random >> 12;
-		random ^= random << 25;
-		random ^= random >> 27;
-		with = random % (at + 1);
+		with = below(at + 1);
 		page = order[at];
 		order[at] = order[with];
 		order[with] = page;
@@ -96,7 +105,7 @@ static int cold(const char *name, int flags)
 	return file;
 }
 
-static void write_file(long long bytes)
+static void write_file(const char *name, long long bytes)
 {
 	long long done, start;
 	int file, at;
@@ -104,13 +113,13 @@ static void write_file(long long bytes)
 	for (at = 0; at < PART; at++)
 		part[at] = at;
 	start = now();
-	file = open(NAME, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+	file = open(name, O_WRONLY | O_CREAT | O_TRUNC, 0644);
 	for (done = 0; done < bytes; done += PART)
 		if (write(file, part, PART) != PART)
 			end("write");
 	if (fsync(file))
 		end("fsync");
-	report("seqwrite", bytes, start);
+	report(strrchr(name, '/') + 1, bytes, start);
 	close(file);
 }
 
@@ -172,9 +181,40 @@ static void read_disk(void)
 	close(file);
 }
 
+/* Sectors that were read from the disk (Linux: Documentation/block/stat.rst). */
+static long long sectors_read(void)
+{
+	long long reads, merged, sectors;
+	FILE *stat = fopen("/sys/block/vda/stat", "r");
+
+	if (!stat || fscanf(stat, "%lld %lld %lld", &reads, &merged, &sectors) != 3)
+		end("stat");
+	fclose(stat);
+	return sectors;
+}
+
+static void read_skewed(long long bytes)
+{
+	uint32_t count = bytes / PAGE, at, page;
+	int file = cold(SKEWED, 0);
+	long long before;
+
+	while (read(file, part, PART) > 0)
+		;
+	posix_fadvise(file, 0, 0, POSIX_FADV_RANDOM);
+	before = sectors_read();
+	for (at = 0; at < SKEWED_READS; at++) {
+		page = below(below(5) == 0 ? count : count / 5);
+		if (pread(file, part, PAGE, (off_t)page * PAGE) != PAGE)
+			end("read");
+	}
+	printf("disk pages %lld\n", (sectors_read() - before) * 512 / PAGE);
+	close(file);
+}
+
 int main(void)
 {
-	long long bytes = atoll(SIZE);
+	long long bytes = atoll(SIZE), skewed = atoll(SKEWED_SIZE);
 	int file, at;
 
 	mkdir("/dev", 0755);
@@ -186,6 +226,8 @@ int main(void)
 	fflush(stdout);
 	mkdir("/proc", 0755);
 	mount("proc", "/proc", "proc", 0, "");
+	mkdir("/sys", 0755);
+	mount("sys", "/sys", "sysfs", 0, "");
 	for (at = 0; at < (int)(sizeof modules / sizeof *modules); at++) {
 		file = open(modules[at], O_RDONLY);
 		if (file < 0 || syscall(SYS_finit_module, file, "", 0))
@@ -197,8 +239,10 @@ int main(void)
 		usleep(50000);
 	if (mount("/dev/vda", "/disk", "ext2", 0, ""))
 		end("mount");
-	write_file(bytes);
+	write_file(NAME, bytes);
 	read_file(bytes);
 	read_disk();
+	write_file(SKEWED, skewed);
+	read_skewed(skewed);
 	end(NULL);
 }
