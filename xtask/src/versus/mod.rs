@@ -48,6 +48,14 @@ const MEMORY: Size = Size::mib(192);
 const SKEWED_MEMORY: Size = Size::mib(144);
 const SKEWED_DONATION: Donation = Donation { kind: donation::Kind::CarveOut, size: Size::mib(48) };
 const SKEWED: u64 = 192 << 20;
+/// The guest for a kexec, and what lies in its tmpfs.
+const KEXEC_MEMORY: Size = Size::mib(1 << 10);
+const KEXEC: u64 = 256 << 20;
+/// Linux's command line; with another word its program only does a kexec, before which it says that word.
+const WORDS: &str = "console=ttyS0 quiet panic=-1";
+const KEXEC_WORD: &str = "kexec";
+/// How many times as fast as Linux's a kexec should be, to the prompt and to init.
+const KEXEC_LEAST: f64 = 40.0;
 /// Runs of each; an odd number, for the median.
 const RUNS: usize = 5;
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -71,9 +79,13 @@ pub fn versus(workshop: &Workshop) -> Result<Vec<Figure>> {
     let work = workshop.places.work_dir("versus")?;
     eprintln!("bench: {RUNS} times in turn with Linux {}, TCG, {MEMORY}, both by PVH", linux.version);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    let (mut our_kexecs, mut their_kexecs) = (Vec::new(), Vec::new());
+    let large = Machine { memory: KEXEC_MEMORY, ..workshop.machine() };
     for run in 1..=RUNS {
         ours.push(holdover(workshop, &machine(workshop, &work)?)?);
         theirs.push(linux.run(workshop, &machine(workshop, &work)?)?);
+        our_kexecs.push(kexec(workshop, &large)?);
+        their_kexecs.push(linux.kexec(workshop, &large)?);
         eprintln!("bench: run {run}: {:?}, linux {:?}", ours.last(), theirs.last());
     }
     let mut figures = Vec::new();
@@ -81,6 +93,7 @@ pub fn versus(workshop: &Workshop) -> Result<Vec<Figure>> {
         let of = |times: &[Times]| median(times.iter().map(|times| times[at]).collect());
         figures.push(Figure::ratio(Board::Q35, name, of(&ours), of(&theirs), least));
     }
+    figures.push(Figure::ratio(large.board, "kexec", median(our_kexecs), median(their_kexecs), KEXEC_LEAST));
     Ok(figures)
 }
 
@@ -131,6 +144,18 @@ fn holdover(workshop: &Workshop, machine: &Machine) -> Result<Times> {
     times(booted, &String::from_utf8_lossy(&said.output)).context("holdover")
 }
 
+/// From the command to the prompt of the next kernel, which has the whole tmpfs.
+fn kexec(workshop: &Workshop, machine: &Machine) -> Result<u64> {
+    let mut said = Record::default();
+    let (mut guest, _) = start(workshop, machine, &mut said)?;
+    give(&mut guest, &[format!("bench fill /tmp/data {KEXEC}"), "kexec load".to_owned()], &mut said)?;
+    let began = Instant::now();
+    give(&mut guest, &["kexec exec".to_owned()], &mut said)?;
+    let micros = began.elapsed().as_micros() as u64;
+    power_off(guest)?;
+    Ok(micros)
+}
+
 fn give(guest: &mut Guest, lines: &[String], said: &mut Record) -> Result<()> {
     for line in lines {
         let done = guest.command(line, said, Limit::new(PATIENCE)).map_err(ended)?;
@@ -171,6 +196,8 @@ struct Linux {
     version: String,
     kernel: PathBuf,
     initramfs: PathBuf,
+    /// The same with what a kexec needs in it: the kernel as Debian packs it, and the initramfs.
+    larger: PathBuf,
 }
 
 impl Linux {
@@ -203,14 +230,22 @@ impl Linux {
         fs::write(&initramfs, cpio::archive(&files)).with_context(|| format!("cannot write {initramfs:?}"))?;
         let packed = root.join("boot").join(format!("vmlinuz-{package}"));
         let kernel = home.join("vmlinux");
-        let elf = fs::read(&packed).map_err(anyhow::Error::from).and_then(|packed| vmlinuz::kernel(&packed));
-        fs::write(&kernel, elf.with_context(|| format!("{packed:?}"))?).with_context(|| format!("{kernel:?}"))?;
-        Ok(Linux { kernel, version: package, initramfs })
+        let vmlinuz = fs::read(&packed).with_context(|| format!("cannot read {packed:?}"))?;
+        let elf = vmlinuz::kernel(&vmlinuz).with_context(|| format!("{packed:?}"))?;
+        fs::write(&kernel, elf).with_context(|| format!("cannot write {kernel:?}"))?;
+        let larger = home.join("initramfs-kexec");
+        files.extend([("vmlinuz", vmlinuz), ("initramfs", cpio::archive(&files))]);
+        fs::write(&larger, cpio::archive(&files)).with_context(|| format!("cannot write {larger:?}"))?;
+        Ok(Linux { kernel, version: package, initramfs, larger })
     }
 
     /// Boots it and has everything done.
     fn run(&self, workshop: &Workshop, machine: &Machine) -> Result<Times> {
-        let (mut session, booted, mut said) = self.start(workshop, machine)?;
+        let command = machine.command_for(&self.kernel, WORDS, Some(&self.initramfs))?;
+        let began = Instant::now();
+        let mut session = Session::start(command, &workshop.places.log("versus-linux")?)?;
+        let booted = wait(&mut session, UP, began)?;
+        let mut said = String::new();
         let deadline = Instant::now() + PATIENCE;
         while let Some(line) = next(&mut session, deadline, &said)? {
             said += &line;
@@ -218,19 +253,25 @@ impl Linux {
         times(booted, &said).context("linux")
     }
 
-    fn start(&self, workshop: &Workshop, machine: &Machine) -> Result<(Session, u64, String)> {
-        let command = machine.command_for(&self.kernel, "console=ttyS0 quiet panic=-1", Some(&self.initramfs))?;
-        let began = Instant::now();
-        let mut session = Session::start(command, &workshop.places.log("versus-linux")?)?;
-        let mut said = String::new();
-        while let Some(line) = next(&mut session, began + PATIENCE, &said)? {
-            if line.trim() == UP {
-                return Ok((session, began.elapsed().as_micros() as u64, said));
-            }
-            said += &line;
-        }
-        bail!("linux does not come up; it said: {said}")
+    /// From the system call to the program, in another Linux with nothing in its tmpfs.
+    fn kexec(&self, workshop: &Workshop, machine: &Machine) -> Result<u64> {
+        let command = machine.command_for(&self.kernel, &format!("{WORDS} {KEXEC_WORD}"), Some(&self.larger))?;
+        let mut session = Session::start(command, &workshop.places.log("versus-linux-kexec")?)?;
+        wait(&mut session, KEXEC_WORD, Instant::now())?;
+        wait(&mut session, UP, Instant::now())
     }
+}
+
+/// Waits until Linux says this, and says how long that was after it began.
+fn wait(session: &mut Session, word: &str, began: Instant) -> Result<u64> {
+    let mut said = String::new();
+    while let Some(line) = next(session, began + PATIENCE, &said)? {
+        if line.trim() == word {
+            return Ok(began.elapsed().as_micros() as u64);
+        }
+        said += &line;
+    }
+    bail!("linux never says '{word}', but: {said}")
 }
 
 /// The next line, if there is one.
@@ -267,6 +308,7 @@ fn build_program(home: &Path) -> Result<Vec<u8>> {
     let mut cc = Command::new("cc");
     cc.args(["-static", "-O2", "-o"]).args([&program, &source]);
     cc.arg(format!("-DSIZE=\"{BYTES}\"")).arg(format!("-DSKEWED_SIZE=\"{SKEWED}\""));
+    cc.arg(format!("-DKEXEC_SIZE=\"{KEXEC}\"")).arg(format!("-DWORDS=\"{WORDS}\""));
     host::run(&mut cc).context("a C compiler that links statically is needed (Debian: gcc, libc6-dev)")?;
     fs::read(&program).with_context(|| format!("cannot read {program:?}"))
 }
