@@ -189,6 +189,9 @@ pub struct Run {
     /// What /disk shows: a directory, or an image [default: a sample tree]
     #[arg(long, value_name = "PATH")]
     pub disk: Option<PathBuf>,
+    /// What the guest writes to the image stays in it; it is forgotten otherwise
+    #[arg(long, requires = "disk")]
+    pub write: bool,
     /// Shell commands, separated by `;`: their output goes to stdout, the rest to stderr.
     /// Exit status: 0 all succeeded, 1 a command failed, 2 the host failed, 3 the guest panicked,
     /// 4 time-out, 5 the guest ended in any other way

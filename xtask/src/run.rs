@@ -8,7 +8,7 @@ use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use protocol::exit;
 
 use crate::args::{Demo, MachineFlags, Run, Story};
@@ -45,7 +45,7 @@ pub fn run(workshop: &Workshop, args: &Run) -> Result<Exit> {
     };
     let work = workshop.places.work_dir("run")?;
     let machine = Machine {
-        disk: disk(workshop, &work, args.disk.as_deref())?,
+        disk: Some(disk(workshop, &work, args)?),
         debugger: args.gdb,
         ..workshop.machine_for(&args.machine, MEMORY, &work)?
     };
@@ -82,9 +82,12 @@ fn tell_story(workshop: &Workshop, flags: &MachineFlags, disk: Option<&Path>) ->
 }
 
 /// The disk of `run`: what was named, or a sample.
-fn disk(workshop: &Workshop, work: &WorkDir, path: Option<&Path>) -> Result<Option<Disk>> {
+fn disk(workshop: &Workshop, work: &WorkDir, args: &Run) -> Result<Disk> {
     let made = work.join("disk.img");
-    let image = match path {
+    let image = match &args.disk {
+        Some(path) if args.write && path.is_dir() => {
+            bail!("{path:?} is a directory, and what is written cannot come back to it; --write needs an image")
+        }
         Some(path) => image::of_path(path, &made, workshop.install)?,
         None => {
             let top = work.join("tree");
@@ -93,7 +96,7 @@ fn disk(workshop: &Workshop, work: &WorkDir, path: Option<&Path>) -> Result<Opti
             made
         }
     };
-    Ok(Workshop::disk(image))
+    Ok(Disk { keep: args.write, ..Disk::sound(image) })
 }
 
 fn patience(workshop: &Workshop, flags: &MachineFlags, debugger: bool) -> Duration {
@@ -165,7 +168,7 @@ fn interactive(workshop: &Workshop, args: &Run) -> Result<Exit> {
     let work = workshop.places.work_dir("run")?;
     let log = workshop.places.log("run")?;
     let machine = Machine {
-        disk: disk(workshop, &work, args.disk.as_deref())?,
+        disk: Some(disk(workshop, &work, args)?),
         debugger: args.gdb,
         ..workshop.machine_for(&args.machine, MEMORY, &work)?
     };

@@ -121,6 +121,13 @@ impl Files {
         Ok(id)
     }
 
+    /// What a file is told by after a kexec has changed.
+    pub(crate) fn restamp(&mut self, id: FileId, stamp: Stamp) {
+        if let Some(file) = self.get_mut(id) {
+            file.stamp = Some(stamp);
+        }
+    }
+
     pub(crate) fn close(&mut self, id: FileId) {
         if let Some(file) = self.get_mut(id) {
             file.pins = file.pins.saturating_sub(1);

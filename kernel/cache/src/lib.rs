@@ -174,6 +174,11 @@ impl PageCache {
         Ok(file)
     }
 
+    /// What a file that was opened as a stamped one is told by after a kexec is `stamp` from now on.
+    pub fn restamp(&self, file: FileId, stamp: Stamp) {
+        self.state.lock().files.restamp(file, stamp);
+    }
+
     /// The opener of `file` does not need it any more. Its pages stay.
     pub fn close(&self, file: FileId) {
         self.state.lock().files.close(file);

@@ -91,6 +91,57 @@ fn one_bad_page_keeps_no_neighbour_from_the_disk_and_is_told_once_to_each() {
 }
 
 #[test]
+fn a_sync_of_one_file_leaves_others_as_owed_and_as_failed_as_they_were() {
+    for pages in [3, 90] {
+        let (machine, _) = machine(4096, 0, Config::default());
+        let (file, other) = (machine.open(1), machine.open(2));
+        let theirs = || (0..100).map(|place| place * 2);
+        dirty(&machine, file, theirs());
+        machine.disk.bad().insert((1, 0));
+        machine.cache.write_back_some(ROUND);
+        // All of them are due now, and some are tried.
+        machine.cache.write_back_some(2 * ROUND);
+        assert_eq!(machine.cache.stats().failed, 1);
+        let tried = machine.disk.runs().len();
+        dirty(&machine, other, 0..pages);
+        machine.cache.sync(Some(other)).expect("a good disk");
+        assert!(machine.disk.runs()[tried..].iter().all(|&(ino, ..)| ino == 2));
+        assert_eq!(machine.cache.stats().failed, 1);
+        while machine.cache.write_back_some(2 * ROUND) {}
+        assert!(theirs().all(|index| is_on_disk(&machine, 1, index) == (index != 0)), "{pages}: still due");
+        assert_eq!(machine.cache.sync(Some(other)), Ok(()));
+        machine.disk.bad().clear();
+        assert_eq!(machine.cache.sync(Some(file)), Err(bad(1, 0)));
+    }
+}
+
+#[test]
+fn a_changed_page_has_no_copy_in_cleancache() {
+    for exclusive in [true, false] {
+        let (machine, _) = machine(400, 100, Config { exclusive, ..Config::default() });
+        let file = machine.open(1);
+        let copies = || machine.cache.cleancache().file_len(file);
+        // Whether it is here or only there, whether all of it is changed or a part.
+        for (resident, len) in [(false, FRAME_SIZE), (false, 10), (true, FRAME_SIZE), (true, 10)] {
+            machine.read_all(file, 20);
+            machine.cache.drop_caches(DropWhat::Pages);
+            assert_eq!(copies(), 20);
+            if resident {
+                machine.read(file, 20 * PAGE, 5 * PAGE, 1).expect("a good disk");
+            }
+            let here = machine.cache.stats().pages();
+            assert_eq!(machine.cache.write(file, 20 * PAGE, 5 * PAGE, &vec![3; len]), Ok(len));
+            let brought = if exclusive && resident { here as usize } else { 1 };
+            assert_eq!(copies(), 20 - brought, "{exclusive}, {resident}, {len}");
+            machine.cache.sync(Some(file)).expect("a good disk");
+            // Out of the page cache past cleancache: what is read is what the disk has.
+            machine.cache.drop_caches(DropWhat::All);
+            assert_eq!(machine.read(file, 20 * PAGE, 5 * PAGE, len), Ok(vec![3; len]));
+        }
+    }
+}
+
+#[test]
 fn a_sync_tries_each_page_once() {
     let (machine, _) = machine(4096, 0, Config::default());
     let file = machine.open(1);

@@ -1,9 +1,9 @@
 //! What a filesystem asks of a disk.
 //!
 //! Requests come in batches, because a disk is fast only when it has several in hand: everything in one call is put in
-//! flight together, and the call returns when all of it is done. Nobody may hold a lock across these calls.
+//! flight together, and the call returns when all of it is done. Nobody may hold a lock across these calls. Segments are
+//! borrowed lists, so that whoever has no memory to spare can have them on the stack.
 
-use alloc::vec::Vec;
 use core::fmt;
 
 /// Bytes in a sector, the unit of addresses here (virtio 1.2, 5.2: always 512, whatever the disk's own block size).
@@ -11,20 +11,20 @@ pub const SECTOR_SIZE: usize = 512;
 
 /// Read consecutive sectors from `sector` on into `segments`, one after the other.
 #[derive(Debug)]
-pub struct ReadRequest<'a> {
+pub struct ReadRequest<'r, 'a> {
     /// The first sector.
     pub sector: u64,
     /// Where the bytes go; every segment is a whole number of sectors.
-    pub segments: Vec<&'a mut [u8]>,
+    pub segments: &'r mut [&'a mut [u8]],
 }
 
 /// Write `segments`, one after the other, to consecutive sectors from `sector` on.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct WriteRequest<'a> {
     /// The first sector.
     pub sector: u64,
     /// Where the bytes come from; every segment is a whole number of sectors.
-    pub segments: Vec<&'a [u8]>,
+    pub segments: &'a [&'a [u8]],
 }
 
 /// Why a disk did not do as asked.
@@ -89,9 +89,9 @@ pub trait BlockDevice: Send + Sync {
     fn sectors(&self) -> u64;
     /// Whether writes are refused.
     fn read_only(&self) -> bool;
-    /// Do all of `requests`, together. The first failure is returned, after every request has come to rest; the bytes of
+    /// Do all of `requests`, together. One of the failures is returned, after every request has come to rest; the bytes of
     /// a failed request are then unspecified.
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError>;
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError>;
     /// Do all of `requests`, together; errors as in [`BlockDevice::read`].
     fn write(&self, requests: &[WriteRequest<'_>]) -> Result<(), BlockError>;
     /// Everything written before is on stable storage when this returns.

@@ -9,7 +9,9 @@ use frames::{FRAME_SIZE, Frame};
 /// The reads, neighbours merged.
 #[derive(Default)]
 pub(crate) struct Requests<'a> {
-    requests: Vec<ReadRequest<'a>>,
+    segments: Vec<&'a mut [u8]>,
+    /// The first sector of each request, and how many of the segments are its own.
+    requests: Vec<(u64, usize)>,
     /// The sector after the last request.
     next: u64,
 }
@@ -21,15 +23,15 @@ impl<'a> Requests<'a> {
             return Ok(());
         }
         let next = sector + (segment.len() / SECTOR_SIZE) as u64;
-        let segments = match self.requests.last_mut() {
-            Some(request) if self.next == sector => &mut request.segments,
+        self.segments.try_reserve(1).map_err(|_| FillError::NoMemory)?;
+        match self.requests.last_mut() {
+            Some((_, segments)) if self.next == sector => *segments += 1,
             _ => {
                 self.requests.try_reserve(1).map_err(|_| FillError::NoMemory)?;
-                &mut self.requests.push_mut(ReadRequest { sector, segments: Vec::new() }).segments
+                self.requests.push((sector, 1));
             }
-        };
-        segments.try_reserve(1).map_err(|_| FillError::NoMemory)?;
-        segments.push(segment);
+        }
+        self.segments.push(segment);
         self.next = next;
         Ok(())
     }
@@ -48,15 +50,23 @@ impl<'a> Requests<'a> {
 
     /// Do all of it.
     pub(crate) fn read(&mut self, device: &dyn BlockDevice) -> Result<(), FillError> {
-        match self.requests.is_empty() {
+        let mut requests = Vec::new();
+        requests.try_reserve_exact(self.requests.len()).map_err(|_| FillError::NoMemory)?;
+        let mut rest = &mut self.segments[..];
+        for &(sector, count) in &self.requests {
+            let (segments, others) = rest.split_at_mut(count.min(rest.len()));
+            requests.push(ReadRequest { sector, segments });
+            rest = others;
+        }
+        match requests.is_empty() {
             true => Ok(()),
-            false => device.read(&mut self.requests).map_err(device_error),
+            false => device.read(&mut requests).map_err(device_error),
         }
     }
 
     /// What was read last.
     pub(crate) fn last_segment(&mut self) -> Option<&mut [u8]> {
-        self.requests.last_mut()?.segments.last_mut().map(|segment| &mut **segment)
+        self.segments.last_mut().map(|segment| &mut **segment)
     }
 }
 

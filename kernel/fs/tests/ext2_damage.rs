@@ -2,8 +2,10 @@
 //! hang or a wrong answer elsewhere.
 
 mod common;
+mod ext2_support;
 
 use common::{Machine, MemoryDisk, Numbers, make_image, scratch};
+use ext2_support::{WriteDisk, mount};
 use fs::block::BlockError;
 use fs::filesystem::{DirEntry, FileType, Stat};
 use fs::{Error, Vfs};
@@ -352,4 +354,41 @@ fn a_wild_block_number_is_named() {
     let wild = Error::Corrupt { what: "a block number out of range", value: 0xdead };
     assert_eq!(file.read_at(8 * BLOCK as u64, &mut out), Err(wild));
     assert_eq!(file.read_at(12 * BLOCK as u64, &mut out), Ok(4096));
+}
+
+#[test]
+fn a_block_past_the_end_of_the_filesystem_is_nobodys_even_where_the_disk_goes_on() {
+    let sound = small_image("past");
+    let end = sound.len() / BLOCK;
+    let ino = u32_at(&sound, record(&sound, b"indirect")) as usize;
+    let inode = u32_at(&sound, 2 * BLOCK + 8) as usize * BLOCK + (ino - 1) * INODE_SIZE;
+    let indirect = u32_at(&sound, inode + 40 + 4 * 12) as usize * BLOCK;
+    // A pointer in the inode, one to an indirect block, one in an indirect block; and the block of the file that they are for.
+    for (pointer, index) in [(inode + 40 + 4 * 8, 8), (inode + 40 + 4 * 12, 12), (indirect + 4 * 4, 16)] {
+        for beyond in [end, end + 3] {
+            let mut image = sound.clone();
+            image.resize(sound.len() + 8 * BLOCK, 0x66);
+            set(pointer, beyond as u32)(&mut image);
+            let wild = Error::Corrupt { what: "a block number out of range", value: beyond as u64 };
+            let machine = Machine::new(512);
+            let disk = MemoryDisk::new(image.clone());
+            let vfs = mounted(&machine, &disk).unwrap();
+            let mut out = vec![0; BLOCK];
+            let at = (index * BLOCK) as u64;
+            assert_eq!(vfs.open(b"/disk/a/b/indirect").unwrap().read_at(at, &mut out), Err(wild), "{index}");
+            assert!(disk.reads_of.lock().unwrap().keys().all(|&sector| (sector as usize) < 2 * end), "{index}");
+            vfs.unmount(b"/disk").unwrap();
+            for deed in 0..2 {
+                let disk = WriteDisk::new(image.clone());
+                vfs.mount(b"/disk", mount(&machine, &disk).unwrap()).unwrap();
+                let refused = match deed {
+                    0 => vfs.open(b"/disk/a/b/indirect").unwrap().write_at(at, &[1; BLOCK]).map(drop),
+                    _ => vfs.truncate(b"/disk/a/b/indirect", 100),
+                };
+                assert_eq!(refused, Err(wild), "{index}");
+                let _ = vfs.unmount(b"/disk");
+                assert!(disk.image()[sound.len()..].iter().all(|&byte| byte == 0x66), "{index}");
+            }
+        }
+    }
 }

@@ -48,7 +48,7 @@ impl BlockDevice for Picky {
         false
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         let bad = *self.unreadable.lock().unwrap();
         for ReadRequest { sector, segments } in requests.iter() {
             let bytes: usize = segments.iter().map(|segment| segment.len()).sum();
@@ -159,6 +159,83 @@ fn blocks_that_lead_to_what_is_not_written_are_not_written() {
     assert!(vfs.fsync(b"/disk/a").is_err(), "what failed earlier is told, once");
     vfs.fsync(b"/disk/a").unwrap();
     assert!(after_a_crash("leading", &disk, "/disk/a")[14 * 4096..18 * 4096].iter().all(|byte| *byte == b'A'));
+}
+
+/// Whatever else is done to a file that the disk does not take, it can be deleted, and then everything is as before.
+#[test]
+fn a_page_that_is_never_written_does_not_stop_the_filesystem() {
+    for block_size in [1024, 4096] {
+        let (disk, _machine, vfs) = with_empty("never-written", block_size, 65536, &["-N", "1024"]);
+        put(&vfs, "/disk/other", 0, b"other");
+        vfs.sync().unwrap();
+        let room = free_blocks(&vfs);
+        put(&vfs, "/disk/a", 0, &refused(1));
+        let leaf = (block_size * block_size / 4) as u64;
+        let mut file = vfs.open(b"/disk/a").unwrap();
+        // Each needs a leaf, and none of those is written; and each hole is of blocks that are not given out again.
+        let refusal = (0..2000).find_map(|at| file.write_at(at % 400 * leaf / 2 + 8192, &[b'A'; 4096]).err());
+        let holes = (0..2000).find_map(|at| vfs.punch(b"/disk/a", at % 400 * leaf / 2 + 8192, 4096).err());
+        assert!(matches!(refusal.or(holes), None | Some(Error::Device(_))), "{refusal:?} {holes:?}");
+        drop(file);
+        put(&vfs, "/disk/small", 0, b"small");
+        vfs.mkdir(b"/disk/d", 0o755).unwrap();
+        vfs.unlink(b"/disk/a").unwrap();
+        let _told = vfs.sync();
+        vfs.sync().unwrap();
+        vfs.unlink(b"/disk/small").unwrap();
+        vfs.rmdir(b"/disk/d").unwrap();
+        vfs.sync().unwrap();
+        assert_eq!(free_blocks(&vfs), room);
+        vfs.unmount(b"/disk").unwrap();
+        check("never-written", &disk.image());
+    }
+}
+
+#[test]
+fn a_hole_that_fails_half_way_loses_nothing_that_stays() {
+    let base = {
+        let (disk, _machine, vfs) = with_empty("half-a-hole", 4096, 4096, &[]);
+        put(&vfs, "/disk/a", 12 * 4096, &[b'A'; 8 * 4096]);
+        put(&vfs, "/disk/s", 0, &vec![b'S'; 3 << 20]);
+        vfs.sync().unwrap();
+        vfs.unlink(b"/disk/s").unwrap();
+        vfs.unmount(b"/disk").unwrap();
+        disk.image()
+    };
+    // The inode's thirteenth pointer leads to its indirect block, which leads to eight others.
+    let leads = |block: &[u8]| {
+        let words: Vec<u32> = block.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
+        words[..8].windows(2).all(|pair| pair[1].wrapping_sub(pair[0]) == 1) && words[8..].iter().all(|word| *word == 0)
+    };
+    let sector = base.chunks(4096).position(leads).unwrap() as u64 * 8;
+    let (disk, machine) = (Picky::new(base), Machine::new(512));
+    let vfs = mounted(&machine, &disk);
+    put(&vfs, "/disk/a", 0, &[b'N'; 3 * 4096]);
+    *disk.unreadable.lock().unwrap() = Some(sector);
+    let punched = vfs.punch(b"/disk/a", 0, 20 * 4096);
+    *disk.unreadable.lock().unwrap() = None;
+    assert!(matches!(punched, Err(Error::Device(_))), "{punched:?}");
+    vfs.sync().unwrap();
+    machine.cache.drop_caches(cache::DropWhat::All);
+    assert!(!get(&vfs, "/disk/a").contains(&b'S'), "a deleted file's bytes");
+    assert!(!after_a_crash("half-a-hole", &disk, "/disk/a").contains(&b'S'), "a deleted file's bytes");
+}
+
+#[test]
+fn a_file_that_replaces_another_brings_its_content_with_it() {
+    let (disk, _machine, vfs) = with_empty("replaced", 4096, 4096, &[]);
+    put(&vfs, "/disk/a", 0, b"the old content");
+    vfs.sync().unwrap();
+    put(&vfs, "/disk/new", 0, &refused(1));
+    assert!(matches!(vfs.rename(b"/disk/new", b"/disk/a"), Err(Error::Device(_))));
+    let _told = vfs.sync();
+    put(&vfs, "/disk/c", 0, b"c");
+    vfs.fsync(b"/disk/c").unwrap();
+    assert_eq!(after_a_crash("replaced", &disk, "/disk/a"), b"the old content");
+    put(&vfs, "/disk/new", 0, &[b'n'; 4096]);
+    vfs.rename(b"/disk/new", b"/disk/a").unwrap();
+    vfs.fsync(b"/disk/c").unwrap();
+    assert_eq!(after_a_crash("replaced", &disk, "/disk/a"), [b'n'; 4096]);
 }
 
 /// A write allocates, and then the rest of its page cannot be read, when there is hardly room in the buffer and no commit
@@ -298,6 +375,9 @@ fn what_was_cut_off_does_not_come_back() {
     assert!(matches!(file.write_at(20480, b"x"), Err(Error::Device(_))), "it grows before it was cut");
     drop(file);
     *disk.unreadable.lock().unwrap() = None;
+    // Nor when the inode is forgotten in between.
+    vfs.unmount(b"/disk").unwrap();
+    let vfs = mounted(&machine, &disk);
     vfs.truncate(b"/disk/a", 40960).unwrap();
     assert_eq!(get(&vfs, "/disk/a"), [0; 40960]);
     vfs.unmount(b"/disk").unwrap();

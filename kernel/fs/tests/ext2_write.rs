@@ -4,25 +4,13 @@ mod common;
 mod ext2_support;
 
 use common::{Machine, Numbers, scratch};
-use ext2_support::{WriteDisk, check, compare, empty_image, mount, node, tool, with_disk};
+use ext2_support::{WriteDisk, check, compare, empty_image, get, mount, node, put, tool, with_disk};
 use frames::checksum::crc32c;
 use fs::filesystem::{SetAttr, Time};
 use fs::vfs::IfExists;
 use fs::{Error, FileSystem, Vfs};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-
-fn put(vfs: &Vfs, path: &str, pos: u64, data: &[u8]) {
-    let mut file = vfs.create(path.as_bytes(), 0o644, IfExists::Keep).unwrap();
-    assert_eq!(file.write_at(pos, data), Ok(data.len()), "{path}");
-}
-
-fn get(vfs: &Vfs, path: &str) -> Vec<u8> {
-    let mut file = vfs.open(path.as_bytes()).unwrap();
-    let mut bytes = vec![0; file.stat().unwrap().size as usize];
-    assert_eq!(file.read_at(0, &mut bytes), Ok(bytes.len()));
-    bytes
-}
 
 /// The same on `/disk` and `/tmp`.
 fn both(mut deed: impl FnMut(&dyn Fn(&str) -> String)) {
@@ -420,4 +408,68 @@ fn a_disk_that_fails_is_tried_again() {
     assert!(get(&vfs, "/disk/bad") == [5; 5000]);
     vfs.unmount(b"/disk").unwrap();
     check("fails", &disk.image());
+}
+
+#[test]
+fn what_was_freed_is_not_given_out_before_a_commit_has_ended() {
+    let disk = WriteDisk::new(empty_image("freed", 1024, 1 << 10, &["-N", "32"]));
+    let machine = Machine::new(1024);
+    let vfs = with_disk(&machine, &disk);
+    let old = Numbers(8).bytes(300_000);
+    put(&vfs, "/disk/old", 0, &old);
+    let mut rest = vfs.create(b"/disk/rest", 0o644, IfExists::Refuse).unwrap();
+    let taken = rest.write_at(0, &[1; 1 << 20]).unwrap();
+    vfs.sync().unwrap();
+    let before = disk.image();
+    vfs.create(b"/disk/new", 0o644, IfExists::Refuse).unwrap();
+    vfs.unlink(b"/disk/old").unwrap();
+    // The superblock, which is the last that a commit writes.
+    *disk.bad_sector.lock().unwrap() = Some(2);
+    for _ in 0..3 {
+        assert!(vfs.sync().is_err());
+        let mut new = vfs.open(b"/disk/new").unwrap();
+        assert!(matches!(new.write_at(0, &[2; 100_000]), Err(Error::Device(_))), "the disk may lead to these blocks");
+    }
+    let kept = old.chunks(1024).all(|block| {
+        let at = before.chunks(1024).position(|on_disk| on_disk.starts_with(block)).unwrap();
+        disk.image()[at * 1024..].starts_with(block)
+    });
+    assert!(kept);
+    *disk.bad_sector.lock().unwrap() = None;
+    put(&vfs, "/disk/new", 0, &[2; 100_000]);
+    assert!(get(&vfs, "/disk/new") == [2; 100_000] && get(&vfs, "/disk/rest") == vec![1; taken]);
+    drop(rest);
+    vfs.unmount(b"/disk").unwrap();
+    check("freed", &disk.image());
+}
+
+#[test]
+fn a_failure_is_told_to_those_who_sync_that_file_whoever_met_it() {
+    type Meet = fn(&Vfs, &dyn FileSystem);
+    let meet: [(&str, Meet); 3] = [
+        ("a sync of another file", |vfs, _| vfs.fsync(b"/disk/good").unwrap()),
+        ("age", |_, fs| assert!(fs.commit().is_err())),
+        ("a directory's", |vfs, _| assert!(vfs.fsync(b"/disk").is_ok())),
+    ];
+    for (what, meet) in meet {
+        let disk = WriteDisk::new(empty_image("told to whom", 1024, 2 << 10, &["-N", "64"]));
+        let machine = Machine::new(512);
+        let vfs = Vfs::new(&[b"disk"]);
+        let fs = mount(&machine, &disk).unwrap();
+        vfs.mount(b"/disk", fs.clone()).unwrap();
+        // Both have new blocks, so both are of every commit.
+        put(&vfs, "/disk/bad", 0, &[0xbd; 5000]);
+        put(&vfs, "/disk/good", 0, &[4; 5000]);
+        *disk.bad_byte.lock().unwrap() = Some(0xbd);
+        meet(&vfs, &*fs);
+        *disk.bad_byte.lock().unwrap() = None;
+        assert_eq!(vfs.fsync(b"/disk/good"), Ok(()), "{what}");
+        assert!(matches!(vfs.fsync(b"/disk/bad"), Err(Error::Device(_))), "{what}");
+        assert_eq!(vfs.fsync(b"/disk/bad"), Ok(()), "{what}");
+        assert!(matches!(vfs.sync(), Err(Error::Device(_))), "{what}");
+        assert_eq!(vfs.sync(), Ok(()), "{what}");
+        assert!(get(&vfs, "/disk/bad") == [0xbd; 5000]);
+        vfs.unmount(b"/disk").unwrap();
+        check("told to whom", &disk.image());
+    }
 }

@@ -150,7 +150,8 @@ impl Generator {
         model.names.iter().filter(|(_, node)| wanted(node)).nth(at as usize).map(|(name, _)| name.clone())
     }
 
-    fn some_file(&mut self, model: &Model) -> Option<(String, u32, u64)> {
+    /// A file: its path, number and length.
+    pub fn some_file(&mut self, model: &Model) -> Option<(String, u32, u64)> {
         let path = self.some(model, |node| matches!(node, Node::File(_)))?;
         let file = model.file_at(&path)?;
         Some((path, file, model.files.get(&file)?.bytes.len() as u64))

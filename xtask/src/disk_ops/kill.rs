@@ -1,8 +1,8 @@
 //! QEMU killed in the middle of writing, again and again, each time with a new disk.
 //!
 //! Whatever the guest flushed is in the image, as the host lives on. e2fsck must be able to repair it; what was there at the
-//! last `sync` and was not touched since must be there as it was; and each sector that is not zeros must say that it is of the
-//! file it is in, and of that place in it.
+//! last `sync`, or at the last one of the file itself, and was not touched since must be there as it was; and each sector that is
+//! not zeros must say that it is of the file it is in, and of that place in it.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::disk_ops::generate::{Generator, Operation};
+use crate::disk_ops::generate::{DISK, Generator, Operation};
 use crate::disk_ops::inspect::{self, Found};
 use crate::disk_ops::model::{Model, Node, RECORD, related, said};
 use crate::disk_ops::{Bench, PATIENCE, Run, machine, make_disk};
@@ -25,9 +25,10 @@ use crate::wrong::Wrong;
 const DISK_BYTES: u64 = 12 << 20;
 /// From the first sync on the guest has so long, in milliseconds.
 const MOST_LIFE: u64 = 2_500;
-/// Operations in a line; one line in so many ends with a sync.
+/// Operations in a line; one line in so many ends with a sync, and one in so many of the others with that of a file.
 const BATCH: usize = 12;
 const SYNC: u64 = 3;
+const SYNC_FILE: u64 = 2;
 
 /// Kills so many guests; `Ok(Err(_))` is what was found to be wrong.
 pub fn kill(workshop: &Workshop, name: &str, run: Run) -> Result<Result<String, String>> {
@@ -64,11 +65,7 @@ fn once(workshop: &Workshop, name: &str, run: Run, log: &Path) -> Result<Result<
         Ok((guest, _)) => guest,
         Err(ending) => return Ok(Err(Wrong::Ending(ending))),
     };
-    let mut victim = Victim {
-        bench: Bench::new(guest, Generator::new(run.seed, true)),
-        synced: Model::default(),
-        touched: Vec::new(),
-    };
+    let mut victim = Victim { bench: Bench::new(guest, Generator::new(run.seed, true)), kept: Kept::default() };
     match victim.live() {
         // The guest goes with this.
         Ok(()) => drop(victim.bench.guest),
@@ -79,20 +76,28 @@ fn once(workshop: &Workshop, name: &str, run: Run, log: &Path) -> Result<Result<
         return Ok(Err(Wrong::Found(format!("e2fsck -fy ends with {status}: {said}"))));
     }
     let found = inspect::tree(&image, &work.join("out"), workshop.install)?;
-    let wrong = lost(&victim.synced, &victim.touched, &found).or_else(|| found.iter().find_map(foreign));
+    let wrong = lost(&victim.kept, &found).or_else(|| found.iter().find_map(foreign));
     Ok(match wrong {
         Some(wrong) => Err(Wrong::Found(format!("{wrong}; e2fsck -fy ends with {status}: {said}"))),
-        None => Ok(Survey { files: victim.synced.files.len(), repairs: status == 1 }),
+        None => Ok(Survey { files: victim.kept.synced.files.len(), repairs: status == 1 }),
     })
 }
 
 /// A guest that is going to be killed.
 struct Victim {
     bench: Bench,
+    kept: Kept,
+}
+
+/// What has to be there afterwards.
+#[derive(Default)]
+struct Kept {
     /// The model at the last sync.
     synced: Model,
     /// What was begun since.
     touched: Vec<Operation>,
+    /// Files of it that were synced by themselves later: how much had been begun by then.
+    alone: BTreeMap<String, usize>,
 }
 
 impl Victim {
@@ -112,22 +117,34 @@ impl Victim {
 
     fn step(&mut self, sync: bool, limit: Limit) -> Result<(), Wrong> {
         let batch = self.bench.batch(BATCH);
-        self.touched.extend(batch.iter().cloned());
+        self.kept.touched.extend(batch.iter().cloned());
         self.bench.line(&batch, if sync { "sync" } else { "" }, limit)?;
         if sync {
             // What was spoilt was removed after the sync.
             self.bench.succeed("sync", limit)?;
-            self.synced = self.bench.model.clone();
-            self.touched.clear();
+            self.kept = Kept { synced: self.bench.model.clone(), ..Kept::default() };
+        } else if self.bench.generator.below(SYNC_FILE) == 0 {
+            self.sync_file(limit)?;
         }
+        Ok(())
+    }
+
+    fn sync_file(&mut self, limit: Limit) -> Result<(), Wrong> {
+        let Bench { generator, model, .. } = &mut self.bench;
+        let Some((path, file, _)) = generator.some_file(model) else { return Ok(()) };
+        self.bench.succeed(&format!("sync {DISK}{path}"), limit)?;
+        let content = self.bench.model.files.get(&file).cloned().unwrap_or_default();
+        self.kept.synced.names.insert(path.clone(), Node::File(file));
+        self.kept.synced.files.insert(file, content);
+        self.kept.alone.insert(path, self.kept.touched.len());
         Ok(())
     }
 }
 
 /// What was synced, was not touched since, and is not as it was.
-fn lost(synced: &Model, touched: &[Operation], found: &BTreeMap<String, Found>) -> Option<String> {
+fn lost(Kept { synced, touched, alone }: &Kept, found: &BTreeMap<String, Found>) -> Option<String> {
     let is_touched = |path: &str, node: &Node| {
-        touched.iter().any(|operation| {
+        touched.iter().skip(alone.get(path).copied().unwrap_or(0)).any(|operation| {
             let same_file = matches!(node, Node::File(file) if operation.file == Some(*file));
             same_file || operation.paths.iter().any(|other| related(path, other))
         })

@@ -4,7 +4,7 @@
 //! a commit has ended: see [`groups`](super::groups).
 
 use super::buffer::Phase;
-use super::change::{Change, Metadata};
+use super::change::{Change, Metadata, Workbench};
 use super::geometry::{Geometry, InodeNumber};
 use super::groups::{Freed, bit, count_clear, find_clear, is_reserved, set_bit, turn_bit};
 use crate::error::{Error, Result};
@@ -114,20 +114,23 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Clear the bits of what waits to be free, or set them again after a commit that failed; but for what was of the inodes `held`.
-    /// The bitmaps are in the buffer.
-    pub(super) fn apply_freed(&self, free: bool, held: &[u32]) -> Result<()> {
+    /// Clear the bits of what waits to be free, or set them again after a commit that failed; but for what was of inodes that
+    /// are held.
+    pub(super) fn apply_freed(&self, free: bool, bench: &mut Workbench) -> Result<()> {
         let geometry = &self.fs.geometry;
         let (blocks, inodes) = {
             let metadata = self.fs.metadata.lock();
             (metadata.groups.freed_blocks.len(), metadata.groups.freed_inodes.len())
         };
         let run = |at: usize| self.fs.metadata.lock().groups.freed_blocks.get(at).copied().unwrap_or_default();
-        for Freed { start, len, .. } in (0..blocks).map(run).filter(|run| !held.contains(&run.owner)) {
+        for Freed { start, len, owner } in (0..blocks).map(run) {
+            if bench.held.contains(&owner) {
+                continue;
+            }
             for block in start..start + len {
                 let (number, index) = geometry.group_of(block);
                 let bitmap = self.fs.metadata.lock().groups.get(number)?.block_bitmap;
-                if !self.edit(bitmap, Phase::Map, |bytes| turn_bit(bytes, index, !free))? {
+                if !self.edit_in_commit(bench, bitmap, |bytes| turn_bit(bytes, index, !free))? {
                     continue;
                 }
                 let mut metadata = self.fs.metadata.lock();
@@ -139,7 +142,7 @@ impl Change<'_> {
             }
         }
         for at in 0..inodes {
-            self.apply_freed_inode(at, free)?;
+            self.apply_freed_inode(at, free, bench)?;
         }
         Ok(())
     }

@@ -1,19 +1,21 @@
 //! What the page cache asks of a mounted ext2: pages of its files, and, as inode 0, pages of the disk itself, which is how
 //! everything that is not a file's content is read.
 //!
-//! By the time a page comes to be written it has its blocks, so writing finds them and allocates nothing but the requests; and it
-//! asks nothing of the page cache, which may be short of memory just then ([`Direct`]).
+//! By the time a page comes to be written it has its blocks, so writing finds them, and asks for no memory (but for the inode, if
+//! nobody has looked for that in a long time); and it asks
+//! nothing of the page cache, which may be short of memory just then ([`Direct`]).
 //!
 //! A fill walks the block map once for all its pages, then asks the disk once for all the blocks, neighbours merged. Nothing
 //! here holds a lock across that.
 
 use super::Ext2;
+use super::geometry::{Block, Geometry};
 use super::layout::POINTERS;
 use super::map::{BlockMap, ReadDisk};
-use crate::block::{BlockDevice, ReadRequest, SECTOR_SIZE, WriteRequest};
+use super::outgoing::Outgoing;
+use crate::block::{BlockDevice, SECTOR_SIZE};
 use crate::requests::{Requests, device_error, fill_error};
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use cache::{Backing, FillError, Identity};
 use core::mem;
 use frames::{FRAME_SIZE, Frame, Lock, Rank};
@@ -69,20 +71,7 @@ impl Backing for Ext2Backing {
         let fs = self.fs.lock().upgrade().ok_or(FillError::Unmounted)?;
         let inode = fs.inode_to_write(ino).map_err(fill_error)?;
         let roots = inode.lock().blocks;
-        let requests = requests(&fs, &roots, first, pages)?;
-        if requests.is_empty() {
-            return Ok(());
-        }
-        self.device.write(&requests).map_err(device_error)?;
-        if fs.geometry.blocks_per_page() > 1 {
-            // Pages of the disk that hold metadata may hold these blocks too. None of those is ever on its way to the disk, so this
-            // waits for nothing.
-            for WriteRequest { sector, segments } in &requests {
-                let start = sector * SECTOR_SIZE as u64;
-                let end = start + segments.iter().map(|segment| segment.len() as u64).sum::<u64>();
-                fs.disk.invalidate((start / FRAME_SIZE as u64) as u32, ((end - 1) / FRAME_SIZE as u64) as u32);
-            }
-        }
+        write_pages(&fs, &roots, first, pages)?;
         // The disk has what these blocks are to hold, so a reader may have it from there.
         let per_page = fs.geometry.blocks_per_page() as u64;
         let (start, end) = (u64::from(first) * per_page, (u64::from(first) + pages.len() as u64) * per_page);
@@ -94,34 +83,47 @@ impl Backing for Ext2Backing {
     }
 }
 
-/// What writes these pages of a file, neighbours on the disk together. What has no block is a hole.
-fn requests<'a>(
-    fs: &Ext2,
-    roots: &[u32; POINTERS],
-    first: u32,
-    pages: &[&'a [u8; FRAME_SIZE]],
-) -> Result<Vec<WriteRequest<'a>>, FillError> {
+/// Write these pages of a file, neighbours on the disk together. What has no block is a hole.
+fn write_pages(fs: &Ext2, roots: &[u32; POINTERS], first: u32, pages: &[&[u8; FRAME_SIZE]]) -> Result<(), FillError> {
     let geometry = &fs.geometry;
+    let per_page = geometry.blocks_per_page() as u64;
     let direct = Direct(fs);
     let mut map = BlockMap::new(geometry, roots, &direct);
-    let mut requests: Vec<WriteRequest<'_>> = Vec::new();
-    let mut next = None;
-    let blocks = pages.iter().flat_map(|page| page.chunks(geometry.block_size()));
-    for (index, bytes) in (u64::from(first) * geometry.blocks_per_page() as u64..).zip(blocks) {
-        let Some(block) = map.find(index)? else { continue };
-        let segments = match requests.last_mut() {
-            Some(request) if next == Some(block.number()) => &mut request.segments,
-            _ => {
-                requests.try_reserve(1).map_err(|_| FillError::NoMemory)?;
-                let sector = geometry.sector_of(block);
-                &mut requests.push_mut(WriteRequest { sector, segments: Vec::new() }).segments
+    // With small blocks, pages of the disk that hold metadata may hold these too.
+    let mut outgoing = Outgoing::new(fs, per_page > 1);
+    for (page_index, page) in (u64::from(first)..).zip(pages) {
+        let mut rest = &page[..];
+        let mut index = page_index * per_page;
+        while !rest.is_empty() {
+            let (start, len) = run_of(geometry, index, rest.len(), |index| map.find(index))?;
+            let (run, others) = rest.split_at(len * geometry.block_size());
+            if let Some(block) = start {
+                outgoing.add(geometry.sector_of(block), run).map_err(device_error)?;
             }
-        };
-        segments.try_reserve(1).map_err(|_| FillError::NoMemory)?;
-        segments.push(bytes);
-        next = block.number().checked_add(1);
+            (rest, index) = (others, index + len as u64);
+        }
     }
-    Ok(requests)
+    outgoing.send().map_err(device_error)
+}
+
+/// Where block `index` of a file lies, and how many from there on are its neighbours, or holes as it is, within the next `bytes`
+/// bytes of the file.
+fn run_of(
+    geometry: &Geometry,
+    index: u64,
+    bytes: usize,
+    mut find: impl FnMut(u64) -> Result<Option<Block>, FillError>,
+) -> Result<(Option<Block>, usize), FillError> {
+    let start = find(index)?;
+    let mut len = 1;
+    while len * geometry.block_size() < bytes {
+        let wanted = start.map(|block| u64::from(block.number()) + len as u64);
+        if find(index + len as u64)?.map(|block| u64::from(block.number())) != wanted {
+            break;
+        }
+        len += 1;
+    }
+    Ok((start, len))
 }
 
 /// Metadata from the buffer, or from the disk past the page cache: for whoever may be making room there.
@@ -133,16 +135,12 @@ impl ReadDisk for Direct<'_> {
         if fs.metadata.lock().copy(&fs.geometry, at, out) {
             return Ok(());
         }
-        let mut sector = [0; SECTOR_SIZE];
+        let mut bytes = [0; SECTOR_SIZE];
         let within = (at % SECTOR_SIZE as u64) as usize;
-        let mut segments: Vec<&mut [u8]> = Vec::new();
-        segments.try_reserve_exact(1).map_err(|_| FillError::NoMemory)?;
-        segments.push(&mut sector);
-        let request = ReadRequest { sector: at / SECTOR_SIZE as u64, segments };
-        fs.device.read(&mut [request]).map_err(device_error)?;
+        fs.read_below(at - within as u64, &mut bytes)?;
         // What is read this way lies within a sector: inodes, descriptors, windows of pointers.
         let crosses = FillError::Corrupt { what: "metadata that crosses sectors", value: at };
-        out.copy_from_slice(sector.get(within..within + out.len()).ok_or(crosses)?);
+        out.copy_from_slice(bytes.get(within..within + out.len()).ok_or(crosses)?);
         Ok(())
     }
 }
@@ -171,16 +169,7 @@ fn file_pages<'a>(
         let mut index = page_index * per_page;
         // Take runs of neighbours off the front of the page, so that each is one segment.
         while !rest.is_empty() {
-            let start = find(index)?;
-            let mut len = 1;
-            while len * block_size < rest.len() {
-                let next = find(index + len as u64)?;
-                let wanted = start.map(|block| u64::from(block.number()) + len as u64);
-                if next.map(|block| u64::from(block.number())) != wanted {
-                    break;
-                }
-                len += 1;
-            }
+            let (start, len) = run_of(geometry, index, rest.len(), &mut find)?;
             let (run, others) = mem::take(&mut rest).split_at_mut(len * block_size);
             match start {
                 Some(block) => {

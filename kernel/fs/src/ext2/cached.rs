@@ -28,6 +28,11 @@ impl CachedFile {
         self.cache.read(self.id, size, pos, out, ahead)
     }
 
+    /// Copy what is at `pos` into `out`, if it is in the page cache.
+    pub(super) fn peek(&self, pos: u64, out: &mut [u8]) -> bool {
+        self.cache.peek(self.id, pos, out)
+    }
+
     /// Write `data`, which lies within one page, at `pos` of a file of `size` bytes. Its blocks have been allocated.
     #[inline]
     pub(super) fn write(&self, size: u64, pos: u64, data: &[u8]) -> Result<usize, FillError> {
@@ -60,8 +65,8 @@ impl CachedFile {
     }
 
     /// The inode was written; this is what the file is told by from now on.
-    pub(super) fn restamp(&self, fs: FsId, ino: u64, generation: u32, stamp: Stamp) -> Result<(), FillError> {
-        self.cache.open_stamped(fs, ino, generation, stamp).map(|id| self.cache.close(id))
+    pub(super) fn restamp(&self, stamp: Stamp) {
+        self.cache.restamp(self.id, stamp);
     }
 }
 

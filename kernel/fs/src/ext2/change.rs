@@ -2,17 +2,17 @@
 //!
 //! A [`Change`] is the proof that it is one's turn. It edits blocks of metadata in the buffer and marks inodes as changed; a
 //! commit brings both to the disk. Before each step [`Change::make_room`] sees to it that the step finds room for all that it may
-//! edit, so it is between steps that a commit can come, and there everything has to be consistent.
+//! edit, so it is between steps that a commit can come, and there everything has to be consistent. What a commit itself edits it
+//! makes room for, by writing what is ready.
 
+use super::Ext2;
 use super::buffer::{Buffer, Phase};
 use super::geometry::Geometry;
 use super::groups::{Groups, MOST_FREED};
 use super::inode::Inode;
-use super::map::ReadDisk;
 use super::proof;
 use super::superblock::Superblock;
 use super::turn::Turn;
-use super::{Ext2, zeroed};
 use crate::error::{Error, Result};
 use crate::filesystem::Time;
 use alloc::sync::Arc;
@@ -25,6 +25,8 @@ use log::error;
 /// Blocks that one step edits, at most: a directory that gains a block, with its bitmap, its descriptor and three indirect blocks,
 /// an inode with as much, and four inodes' own blocks.
 const STEP: usize = 24;
+/// What is left of that for steps that free something, when others find no room any more.
+const RESERVE: usize = 8;
 /// Inodes that can be changed between two commits.
 const MOST_CHANGED: usize = 512;
 /// Frames through which blocks go to the disk.
@@ -44,6 +46,8 @@ pub(super) struct Metadata {
     /// Files without a name that are held open.
     pub(super) orphans: u32,
     pub(super) workbench: Workbench,
+    /// A frame through which a block comes into the buffer, while it is not in use.
+    pub(super) desk: Option<Frame>,
 }
 
 /// What a commit works with, set aside for it.
@@ -51,8 +55,9 @@ pub(super) struct Metadata {
 pub(super) struct Workbench {
     pub(super) list: Vec<u32>,
     pub(super) staging: Vec<Frame>,
-    /// Inodes that are left out.
+    /// Inodes that the latest commit left out, and why the last of them.
     pub(super) held: Vec<u32>,
+    pub(super) refusal: Option<Error>,
 }
 
 impl Metadata {
@@ -60,14 +65,20 @@ impl Metadata {
     pub(super) fn new(cache: &PageCache, buffer: Buffer, groups: Groups) -> Result<Self> {
         let mut metadata = Self { buffer, groups, ..Self::default() };
         metadata.changed.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
-        let Workbench { list, staging, held } = &mut metadata.workbench;
+        let Workbench { list, staging, held, .. } = &mut metadata.workbench;
         held.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
         list.try_reserve_exact(metadata.buffer.len()).map_err(|_| Error::NoMemory)?;
         staging.try_reserve_exact(STAGING).map_err(|_| Error::NoMemory)?;
         for _ in 0..STAGING {
             staging.push(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
         }
+        metadata.desk = Some(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
         Ok(metadata)
+    }
+
+    /// Frames that are set aside.
+    pub(super) fn frames(&self) -> usize {
+        self.buffer.frames() + self.workbench.staging.len() + usize::from(self.desk.is_some())
     }
 
     /// Copy bytes of the disk that lie in one block, if that block is here.
@@ -83,10 +94,11 @@ impl Metadata {
         superblock || self.buffer.is_changed() || !self.changed.is_empty() || self.groups.is_waiting()
     }
 
-    fn has_room(&self) -> bool {
-        self.buffer.room() >= STEP
-            && self.changed.len() + 8 <= MOST_CHANGED
-            && self.groups.freed_blocks.len() + STEP <= MOST_FREED
+    /// Whether a step finds room, and leaves so much of each kind.
+    fn has_room(&self, left: usize) -> bool {
+        self.buffer.room() >= STEP + left
+            && self.changed.len() + 8 + left <= MOST_CHANGED
+            && self.groups.freed_blocks.len() + STEP + left <= MOST_FREED
             && self.groups.freed_inodes.len() + 8 <= MOST_FREED
     }
 }
@@ -208,11 +220,27 @@ impl Change<'_> {
 
     /// See to it that the next step finds room.
     pub(super) fn make_room(&self) -> Result<()> {
-        if self.fs.metadata.lock().has_room() {
+        self.leave_room(0)
+    }
+
+    /// Likewise for a step that lets a file need more, or give up something and stay: what belongs to files that the disk does not take
+    /// is not written, so they may not take up the room in which others change, nor those that in which files are deleted.
+    pub(super) fn make_room_to_grow(&self, inode: &Inode) -> Result<()> {
+        if self.fs.metadata.lock().has_room(2 * RESERVE) {
             return Ok(());
         }
         self.commit()?;
-        if self.fs.metadata.lock().has_room() { Ok(()) } else { Err(Error::NoMemory) }
+        let held = inode.lock().now.held;
+        self.leave_room(if held { 2 * RESERVE } else { RESERVE })
+    }
+
+    fn leave_room(&self, left: usize) -> Result<()> {
+        if self.fs.metadata.lock().has_room(left) {
+            return Ok(());
+        }
+        self.commit()?;
+        let metadata = self.fs.metadata.lock();
+        if metadata.has_room(left) { Ok(()) } else { Err(metadata.workbench.refusal.unwrap_or(Error::NoMemory)) }
     }
 
     /// Have `block` in the buffer.
@@ -220,11 +248,25 @@ impl Change<'_> {
         if self.fs.metadata.lock().buffer.get(block).is_some() {
             return Ok(());
         }
-        let mut bytes = zeroed(self.fs.geometry.block_size())?;
-        self.fs.read_disk(u64::from(block) * bytes.len() as u64, &mut bytes)?;
+        let mut desk = self.fs.metadata.lock().desk.take().ok_or(Error::NoMemory)?;
+        let read = self.read_at(&mut desk, block);
         let mut metadata = self.fs.metadata.lock();
-        metadata.buffer.insert(block).ok_or(Error::NoMemory)?.copy_from_slice(&bytes);
-        Ok(())
+        let loaded = read.and_then(|bytes| {
+            metadata.buffer.insert(block).ok_or(Error::NoMemory)?.copy_from_slice(bytes);
+            Ok(())
+        });
+        metadata.desk = Some(desk);
+        loaded
+    }
+
+    /// Read a block that is not in the buffer. This may be a commit, which is how memory is made free, so it asks for none.
+    fn read_at<'d>(&self, desk: &'d mut Frame, block: u32) -> Result<&'d [u8]> {
+        let (bytes, _) = desk.bytes_mut().split_at_mut(self.fs.geometry.block_size());
+        let at = u64::from(block) * bytes.len() as u64;
+        if !self.fs.disk.peek(at, bytes) {
+            self.fs.read_below(at, bytes)?;
+        }
+        Ok(bytes)
     }
 
     /// Change a block, to be written in `phase`.

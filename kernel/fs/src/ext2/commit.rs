@@ -15,16 +15,16 @@ use super::change::{Change, Workbench};
 use super::inode::Inode;
 use super::layout::RawGroup;
 use super::map::ReadDisk;
+use super::outgoing::Outgoing;
 use super::store::store;
 use super::{INODE_MAX, proof};
-use crate::block::{SECTOR_SIZE, WriteRequest};
+use crate::block::SECTOR_SIZE;
 use crate::error::{Error, Result};
 use crate::filesystem::FileType;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::mem;
 use core::sync::atomic::Ordering::Relaxed;
-use frames::{FRAME_SIZE, Frame};
+use frames::Frame;
 use log::warn;
 use zerocopy::little_endian::U16;
 use zerocopy::{FromBytes, IntoBytes};
@@ -106,15 +106,15 @@ impl Change<'_> {
     }
 
     fn commit_with(&self, bench: &mut Workbench) -> Result<()> {
-        self.write_content(&mut bench.held);
+        self.write_content(bench);
         self.write_phases(bench, |phase| phase == Phase::New)?;
         self.fs.device.flush()?;
         let strict = {
             let metadata = self.fs.metadata.lock();
             metadata.strict || metadata.buffer.has(Phase::Last)
         };
-        self.put_inodes(|links| links > 0)?;
-        self.put_descriptors()?;
+        self.put_inodes(bench, |links| links > 0)?;
+        self.put_descriptors(bench)?;
         if strict {
             self.write_phases(bench, |phase| phase == Phase::Map)?;
             self.fs.device.flush()?;
@@ -124,7 +124,7 @@ impl Change<'_> {
         let finished = self.finish(bench);
         if finished.is_err() {
             // What was freed is not free: the disk may still lead to it.
-            self.apply_freed(false, &bench.held)?;
+            self.apply_freed(false, bench)?;
         }
         finished?;
         self.settle(&bench.held)
@@ -132,9 +132,9 @@ impl Change<'_> {
 
     /// The rest: what was lost and freed, and whatever is not written yet.
     fn finish(&self, bench: &mut Workbench) -> Result<()> {
-        self.apply_freed(true, &bench.held)?;
-        self.put_inodes(|links| links == 0)?;
-        self.put_descriptors()?;
+        self.apply_freed(true, bench)?;
+        self.put_inodes(bench, |links| links == 0)?;
+        self.put_descriptors(bench)?;
         self.write_phases(bench, |phase| phase < Phase::Last)?;
         if self.fs.metadata.lock().buffer.has(Phase::Last) {
             self.fs.device.flush()?;
@@ -153,8 +153,9 @@ impl Change<'_> {
     /// The content of files that have new blocks. Those whose content the disk does not take are `held`: neither they nor the blocks
     /// that lead to their content are written by this commit, and what they had freed is not given out again, for on the disk it
     /// is still theirs.
-    fn write_content(&self, held: &mut Vec<u32>) {
+    fn write_content(&self, Workbench { held, refusal, .. }: &mut Workbench) {
         held.clear();
+        *refusal = None;
         let file = |at: usize| self.fs.metadata.lock().changed.get(at).cloned();
         for inode in (0..).map_while(file) {
             let grown = {
@@ -174,12 +175,13 @@ impl Change<'_> {
                 warn!(target: "ext2", "{source}: inode {ino} is not written, as its content cannot be: {error}");
                 // There is room for as many as can be changed.
                 held.push(ino);
+                *refusal = Some(error.into());
             }
         }
     }
 
     /// Put the changed inodes, those with so many links as `which` says, into their blocks.
-    fn put_inodes(&self, which: impl Fn(u32) -> bool) -> Result<()> {
+    fn put_inodes(&self, bench: &mut Workbench, which: impl Fn(u32) -> bool) -> Result<()> {
         let inode = |at: usize| self.fs.metadata.lock().changed.get(at).cloned();
         for inode in (0..).map_while(inode) {
             let state = inode.lock().clone();
@@ -188,7 +190,7 @@ impl Change<'_> {
             }
             let (block, from) = self.fs.geometry.place(self.fs.locate(inode.number, self.fs)?);
             let size = self.fs.geometry.inode_size();
-            self.edit(block, Phase::Map, |bytes| {
+            self.edit_in_commit(bench, block, |bytes| {
                 if let Some(place) = bytes.get_mut(from..from + size) {
                     store(&inode, &state, &self.fs.geometry, place);
                 }
@@ -198,7 +200,7 @@ impl Change<'_> {
     }
 
     /// Put the counts of the groups that changed into their descriptors.
-    fn put_descriptors(&self) -> Result<()> {
+    fn put_descriptors(&self, bench: &mut Workbench) -> Result<()> {
         let count = self.fs.metadata.lock().groups.count();
         for number in 0..count {
             let group = *self.fs.metadata.lock().groups.get(number)?;
@@ -206,7 +208,7 @@ impl Change<'_> {
                 continue;
             }
             let (block, from) = self.fs.geometry.place(self.fs.geometry.descriptor_of(number));
-            self.edit(block, Phase::Map, |bytes| {
+            self.edit_in_commit(bench, block, |bytes| {
                 let place = bytes.get_mut(from..).unwrap_or_default();
                 let Ok((mut raw, _)) = RawGroup::read_from_prefix(place) else { return };
                 raw.free_blocks = U16::new(group.free_blocks as u16);
@@ -218,9 +220,26 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// Change a block that the commit under way writes. It may have left the buffer since the change that is written now; where that is
+    /// full, what is ready makes room.
+    pub(super) fn edit_in_commit<T>(
+        &self,
+        bench: &mut Workbench,
+        block: u32,
+        mut edit: impl FnMut(&mut [u8]) -> T,
+    ) -> Result<T> {
+        match self.edit(block, Phase::Map, &mut edit) {
+            Err(Error::NoMemory) => {
+                self.write_phases(bench, |phase| phase == Phase::Map)?;
+                self.edit(block, Phase::Map, edit)
+            }
+            done => done,
+        }
+    }
+
     /// Write the blocks of some phases, neighbours together.
     fn write_phases(&self, bench: &mut Workbench, phases: impl Fn(Phase) -> bool) -> Result<()> {
-        let Workbench { list, staging, held } = bench;
+        let Workbench { list, staging, held, .. } = bench;
         self.fs.metadata.lock().buffer.list(phases, held, list);
         for blocks in list.chunks((staging.len() * self.fs.geometry.blocks_per_page()).max(1)) {
             self.write_blocks(blocks, staging)?;
@@ -238,31 +257,14 @@ impl Change<'_> {
                 place.copy_from_slice(metadata.buffer.get(*block).ok_or(Error::NoMemory)?);
             }
         }
-        let mut requests: Vec<WriteRequest<'_>> = Vec::new();
-        requests.try_reserve(blocks.len()).map_err(|_| Error::NoMemory)?;
         let places = staging.iter().flat_map(|frame| frame.bytes().chunks(block_size));
-        let mut next = None;
+        let mut outgoing = Outgoing::new(self.fs, true);
         for (&block, place) in blocks.iter().zip(places) {
-            if next != Some(block) {
-                let sector = u64::from(block) * (block_size / SECTOR_SIZE) as u64;
-                requests.push(WriteRequest { sector, segments: Vec::new() });
-            }
-            if let Some(request) = requests.last_mut() {
-                request.segments.try_reserve(1).map_err(|_| Error::NoMemory)?;
-                request.segments.push(place);
-            }
-            next = block.checked_add(1);
+            outgoing.add(u64::from(block) * (block_size / SECTOR_SIZE) as u64, place)?;
         }
-        self.fs.device.write(&requests)?;
+        outgoing.send()?;
         let mut metadata = self.fs.metadata.lock();
         blocks.iter().for_each(|&block| metadata.buffer.written(block));
-        drop(metadata);
-        let page = |block: u32| (u64::from(block) * block_size as u64 / FRAME_SIZE as u64) as u32;
-        for run in blocks.chunk_by(|one, next| one + 1 == *next) {
-            if let [first, ..] = run {
-                self.fs.disk.invalidate(page(*first), page(first + run.len() as u32 - 1));
-            }
-        }
         Ok(())
     }
 
@@ -301,7 +303,8 @@ impl Change<'_> {
         let mut bytes = [0; INODE_MAX];
         let bytes = bytes.get_mut(..self.fs.geometry.inode_size().min(INODE_MAX)).unwrap_or_default();
         self.fs.read_disk(self.fs.locate(inode.number, self.fs)?, bytes)?;
-        let (stamp, generation) = proof::stamp(bytes);
-        Ok(inode.file.restamp(self.fs.id, inode.number.get().into(), generation, stamp)?)
+        let (stamp, _) = proof::stamp(bytes);
+        inode.file.restamp(stamp);
+        Ok(())
     }
 }

@@ -85,7 +85,7 @@ impl Change<'_> {
 
     /// As [`Change::write_in_page`], where blocks may have to be allocated or the file grows.
     fn write_anew(&self, inode: &Arc<Inode>, at: u64, data: &[u8]) -> Result<usize> {
-        self.make_room()?;
+        self.make_room_to_grow(inode)?;
         self.mark(inode)?;
         let large = at + data.len() as u64 >= LARGE;
         if large && inode.size() < LARGE {
@@ -110,6 +110,7 @@ impl Change<'_> {
         if let Err(error) = written {
             let fresh = inode.lock().now.fresh.clone();
             let undone = if fresh.is_empty() { Ok(()) } else { self.undo(inode, fresh) };
+            let undone = undone.inspect_err(|error| self.left_behind(inode, error));
             let now = &mut inode.lock().now;
             (now.growing, now.fresh) = (0, 0..0);
             return undone.and(Err(error.into()));
@@ -161,7 +162,7 @@ impl Change<'_> {
 
     /// Let a file grow to `size` bytes, by a hole.
     fn extend(&self, inode: &Arc<Inode>, size: u64) -> Result<()> {
-        self.make_room()?;
+        self.make_room_to_grow(inode)?;
         let old = inode.size();
         if old < LARGE && size >= LARGE {
             self.large()?;
@@ -236,17 +237,13 @@ impl Change<'_> {
         self.touch_content(inode)?;
         // The last block goes too when the hole reaches to the end of the file.
         let last = if end == inode.size() { end.div_ceil(block_size) } else { end / block_size };
-        let forget = || {
-            if last_page > first_page {
-                inode.file.invalidate(first_page as u32, (last_page - 1) as u32);
-            }
-        };
-        // Before, so that none of it is on its way to a block that is somebody else's by then; and after, since it may have been read
-        // again meanwhile.
-        forget();
-        let cut = self.cut(inode, pos.div_ceil(block_size)..last, Phase::Map);
-        forget();
-        cut
+        self.cut(inode, pos.div_ceil(block_size)..last, Phase::Map)?;
+        // Not before, nor when it fails: blocks that are still there may not have their content yet. Until this turn ends nobody is given
+        // a block to which something is on its way.
+        if last_page > first_page {
+            inode.file.invalidate(first_page as u32, (last_page - 1) as u32);
+        }
+        Ok(())
     }
 
     fn touch_content(&self, inode: &Arc<Inode>) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! A record is added in what another one has to spare, or in a block of its own at the end; one that is removed leaves its bytes to
 //! the one before. So other records stay where they are, and a place that was found stays good until its block is changed
-//! there.
+//! there. The directory's inode is marked first, so that no name changes whose directory cannot be written.
 
 use super::buffer::Phase;
 use super::change::Change;
@@ -121,6 +121,7 @@ impl Change<'_> {
 
     /// Add a record at a place that has room for it.
     pub(super) fn add(&self, dir: &Arc<Inode>, place: Place, name: &[u8], to: &Inode) -> Result<()> {
+        self.mark(dir)?;
         let kind = self.type_of(to);
         self.edit(place.block, Phase::Names, |bytes| {
             let span =
@@ -132,11 +133,13 @@ impl Change<'_> {
             put(bytes, span.at + span.used, span.len - span.used, name, to.number, kind);
             Ok(())
         })??;
-        self.touch_names(dir)
+        self.touch_names(dir);
+        Ok(())
     }
 
     /// Let a record lead to another inode.
     pub(super) fn redirect(&self, dir: &Arc<Inode>, place: Place, to: &Inode) -> Result<()> {
+        self.mark(dir)?;
         let kind = self.type_of(to);
         self.edit(place.block, Phase::Names, |bytes| {
             let Some(mut raw) = raw_at(bytes, place.at) else { return no_record(place) };
@@ -144,11 +147,13 @@ impl Change<'_> {
             let _ = raw.write_to_prefix(bytes.get_mut(place.at..).unwrap_or_default());
             Ok(())
         })??;
-        self.touch_names(dir)
+        self.touch_names(dir);
+        Ok(())
     }
 
     /// Remove a record; its bytes are the one's before it from then on.
     pub(super) fn remove(&self, dir: &Arc<Inode>, place: Place, phase: Phase) -> Result<()> {
+        self.mark(dir)?;
         self.edit(place.block, phase, |bytes| {
             let before = spans(bytes).take_while(|span| span.at < place.at).last();
             let Some(mut raw) = raw_at(bytes, place.at) else { return no_record(place) };
@@ -161,7 +166,8 @@ impl Change<'_> {
             }
             Ok(())
         })??;
-        self.touch_names(dir)
+        self.touch_names(dir);
+        Ok(())
     }
 
     /// The first block of a new directory.
@@ -179,12 +185,10 @@ impl Change<'_> {
     }
 
     /// The names in `dir` changed, and an index of them, if there was one, is out of date.
-    fn touch_names(&self, dir: &Arc<Inode>) -> Result<()> {
-        self.mark(dir)?;
+    fn touch_names(&self, dir: &Inode) {
         let mut state = dir.lock();
         state.flags &= !FLAG_INDEX;
         state.touch(dir.storable(self.now()));
-        Ok(())
     }
 
     /// What a record says of the inode that it leads to.

@@ -256,9 +256,8 @@ impl Geometry {
         self.descriptor_of((ino.0 - 1) / self.inodes_per_group)
     }
 
-    /// Where on the disk an inode lies, in bytes, by its group's descriptor.
-    pub(super) fn inode_at(&self, ino: InodeNumber, group: &RawGroup) -> Result<u64> {
-        let table = group.inode_table.get();
+    /// Where on the disk an inode lies, in bytes, where the table of its group begins with block `table`.
+    pub(super) fn inode_at(&self, ino: InodeNumber, table: u32) -> Result<u64> {
         let table_bytes = u64::from(self.inodes_per_group) * u64::from(self.inode_size);
         let Ok(Some(block)) = self.block(table) else { return corrupt("an inode table out of range", table) };
         let start = self.block_at(block);

@@ -27,7 +27,7 @@ pub(super) struct Group {
     /// The bitmaps were compared with the counts.
     pub(super) checked_blocks: bool,
     pub(super) checked_inodes: bool,
-    /// Its descriptor is to be written by the next commit, and is in the buffer.
+    /// Its descriptor is to be written by the next commit.
     pub(super) changed: bool,
 }
 

@@ -3,6 +3,7 @@
 //! A pointer is set when the block that it leads to has been taken; a new indirect block is zeros in the buffer before anything
 //! points to it, and on the disk before anything there does.
 
+use super::backing::Direct;
 use super::buffer::Phase;
 use super::change::Change;
 use super::inode::{Inode, State};
@@ -12,6 +13,7 @@ use crate::block::SECTOR_SIZE;
 use crate::error::{Error, Result};
 use crate::filesystem::FileType;
 use alloc::sync::Arc;
+use cache::FillError;
 
 /// A block of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,7 +162,12 @@ impl Change<'_> {
     /// Pointer `at` of an indirect block.
     pub(super) fn pointer(&self, node: u32, at: u64) -> Result<u32> {
         let mut bytes = [0; 4];
-        self.fs.read_disk(u64::from(node) * self.fs.geometry.block_size() as u64 + at * 4, &mut bytes)?;
+        let place = u64::from(node) * self.fs.geometry.block_size() as u64 + at * 4;
+        match self.fs.read_disk(place, &mut bytes) {
+            // Something may have to be taken back for that very reason.
+            Err(FillError::NoMemory) => Direct(self.fs).read_disk(place, &mut bytes)?,
+            read => read?,
+        }
         Ok(u32::from_le_bytes(bytes))
     }
 

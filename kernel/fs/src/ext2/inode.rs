@@ -60,7 +60,7 @@ pub(super) struct State {
 /// What of a state is not on the disk.
 #[derive(Clone, Debug, Default)]
 pub(super) struct InMemory {
-    /// It is to be written by the next commit, and the block of it is in the buffer.
+    /// It is to be written by the next commit.
     pub(super) changed: bool,
     /// It is not on the disk at all yet.
     pub(super) born: bool,
@@ -76,7 +76,7 @@ pub(super) struct InMemory {
     pub(super) fresh: Range<u64>,
     /// How long the file is going to be when the write that is under way has succeeded.
     pub(super) growing: u64,
-    /// It has blocks past its end, which could not be freed.
+    /// It has blocks past its end, which could not be freed; or may have some, for all that is known.
     pub(super) excess: bool,
     /// Its content could not be written by the commit that is under way, so it is not written either.
     pub(super) held: bool,

@@ -4,7 +4,7 @@
 //! long as there is room (after Orlov). Files are put beside their directory.
 
 use super::buffer::Phase;
-use super::change::{Change, Metadata};
+use super::change::{Change, Metadata, Workbench};
 use super::geometry::InodeNumber;
 use super::groups::{bit, count_clear, find_clear, set_bit, turn_bit};
 use super::inode::Inode;
@@ -150,12 +150,12 @@ impl Change<'_> {
     }
 
     /// Clear the bit of the freed inode at place `at`, or set it again.
-    pub(super) fn apply_freed_inode(&self, at: usize, free: bool) -> Result<()> {
+    pub(super) fn apply_freed_inode(&self, at: usize, free: bool, bench: &mut Workbench) -> Result<()> {
         let freed = self.fs.metadata.lock().groups.freed_inodes.get(at).copied();
         let Some((ino, directory)) = freed else { return Ok(()) };
         let (number, index) = self.fs.geometry.group_of_inode(self.fs.geometry.inode(ino.into())?);
         let bitmap = self.fs.metadata.lock().groups.get(number)?.inode_bitmap;
-        if !self.edit(bitmap, Phase::Map, |bytes| turn_bit(bytes, index, !free))? {
+        if !self.edit_in_commit(bench, bitmap, |bytes| turn_bit(bytes, index, !free))? {
             return Ok(());
         }
         let mut metadata = self.fs.metadata.lock();

@@ -37,6 +37,7 @@ mod links;
 mod map;
 mod mount;
 mod operations;
+mod outgoing;
 mod proof;
 mod rename;
 mod shrink;
@@ -44,9 +45,10 @@ mod store;
 mod superblock;
 mod turn;
 
-use crate::block::BlockDevice;
+use crate::block::{BlockDevice, ReadRequest, SECTOR_SIZE};
 use crate::error::{Error, Result};
 use crate::filesystem::Time;
+use crate::requests::device_error;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -114,16 +116,24 @@ impl Ext2 {
         let (stamp, _) = proof::stamp(bytes);
         let file = |ino, generation| Ok(CachedFile::open(&self.cache, self.id, ino, generation, stamp)?);
         let inode = Inode::parse(&self.geometry, number, bytes, file)?;
+        // Where something is known to be wrong nobody can say that it ends where its size says.
+        let unsound = self.metadata.lock().superblock.as_ref().is_some_and(|superblock| !superblock.sound);
+        inode.lock().now.excess = unsound;
         self.inodes.lock().insert(Arc::new(inode))
     }
 
-    /// Where on the disk an inode lies, in bytes.
+    /// Where on the disk an inode lies, in bytes. Whoever changes things need not look it up.
     fn locate(&self, number: InodeNumber, disk: &impl ReadDisk) -> Result<u64> {
+        let (group, _) = self.geometry.group_of_inode(number);
+        let known = self.metadata.lock().groups.get(group).map(|group| group.inode_table);
+        if let Ok(table) = known {
+            return self.geometry.inode_at(number, table);
+        }
         let mut descriptor = [0; size_of::<RawGroup>()];
         disk.read_disk(self.geometry.descriptor_at(number), &mut descriptor)?;
         let short = Error::Corrupt { what: "a group descriptor is short", value: number.get().into() };
         let group = RawGroup::read_from_bytes(&descriptor).map_err(|_| short)?;
-        self.geometry.inode_at(number, &group)
+        self.geometry.inode_at(number, group.inode_table.get())
     }
 
     /// The bytes of a block of metadata.
@@ -223,6 +233,14 @@ impl Ext2 {
             self.inodes.lock().clear();
             self.cache.remove_fs(self.id);
         }
+    }
+}
+
+impl Ext2 {
+    /// Read whole sectors of the disk, past the page cache.
+    fn read_below(&self, at: u64, out: &mut [u8]) -> core::result::Result<(), FillError> {
+        let request = ReadRequest { sector: at / SECTOR_SIZE as u64, segments: &mut [out] };
+        self.device.read(&mut [request]).map_err(device_error)
     }
 }
 

@@ -21,7 +21,6 @@ use crate::filesystem::Time;
 use alloc::boxed::Box;
 use alloc::string::ToString;
 use alloc::sync::Arc;
-use alloc::vec;
 use cache::{PageCache, Stamp};
 use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use frames::{Lock, Rank};
@@ -121,7 +120,7 @@ impl Ext2 {
             self.read_disk(at, &mut bytes)?;
             RawGroup::read_from_bytes(&bytes).map_err(|_| Error::Corrupt { what: "a descriptor is short", value: at })
         })?;
-        let mut superblock = Superblock::new(superblock);
+        let mut superblock = Superblock::new(*superblock);
         let source = &self.source;
         if raw.state.get() & STATE_ERROR != 0 {
             warn!(target: "ext2", "{source}: something was found to be wrong on it earlier; e2fsck is advised");
@@ -145,7 +144,7 @@ impl Ext2 {
 /// Read the superblock past the page cache, since nothing is known yet.
 fn superblock(device: &dyn BlockDevice) -> Result<SuperblockBytes> {
     let mut bytes = Box::new([0; SUPERBLOCK_SIZE]);
-    let request = ReadRequest { sector: SUPERBLOCK_AT / SECTOR_SIZE as u64, segments: vec![&mut bytes[..]] };
-    device.read(&mut [request])?;
+    let sector = SUPERBLOCK_AT / SECTOR_SIZE as u64;
+    device.read(&mut [ReadRequest { sector, segments: &mut [&mut bytes[..]] }])?;
     Ok(bytes)
 }

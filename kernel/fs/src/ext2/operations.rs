@@ -63,8 +63,7 @@ impl FileSystem for Ext2 {
     }
 
     fn own_frames(&self) -> u64 {
-        let metadata = self.metadata.lock();
-        (metadata.buffer.frames() + metadata.workbench.staging.len()) as u64
+        self.metadata.lock().frames() as u64
     }
 
     fn root(&self) -> Ino {

@@ -168,7 +168,8 @@ impl Proof<'_> {
             while let Some((at, number, file)) = wanted.next_if(|&(at, ..)| page_of(at) == index) {
                 let bytes = page.get(at as usize % FRAME_SIZE..).unwrap_or_default();
                 let group = RawGroup::read_from_prefix(bytes).map_err(|_| Difference::Inode(file.ino))?.0;
-                let at = self.geometry.inode_at(number, &group).map_err(|_| Difference::Inode(file.ino))?;
+                let at =
+                    self.geometry.inode_at(number, group.inode_table.get()).map_err(|_| Difference::Inode(file.ino))?;
                 suspects.push(Suspect { at, file });
             }
             Ok(())

@@ -41,6 +41,10 @@ impl Change<'_> {
             }
             None => {}
         }
+        if old.is_some() && inode.lock().now.grown {
+            // The old content is gone with the next commit, so the new one is on the disk before that.
+            inode.file.write_out()?;
+        }
         let place = match &old {
             Some((place, _)) => *place,
             None => self.room(&to, &target)?,

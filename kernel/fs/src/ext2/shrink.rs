@@ -113,8 +113,11 @@ impl Change<'_> {
 
     /// Before `block` is let go: what its freeing needs is read while nothing leads anywhere else yet.
     fn prepare(&self, cut: &Cut<'_>, block: u32) -> Result<()> {
-        if !cut.within_step {
-            self.make_room()?;
+        match (cut.within_step, cut.phase) {
+            (true, _) => {}
+            (false, Phase::Last) => self.make_room()?,
+            // What a file gives up that cannot be written may wait for long.
+            (false, _) => self.make_room_to_grow(cut.inode)?,
         }
         self.ready(self.fs.geometry.group_of(block).0)?;
         self.mark(cut.inode)

@@ -5,15 +5,13 @@ use super::layout::{RO_COMPAT_LARGE_FILE, RawSuperblock, STATE_ERROR, STATE_VALI
 use crate::block::{BlockDevice, SECTOR_SIZE, WriteRequest};
 use crate::error::{Error, Result};
 use crate::filesystem::Time;
-use alloc::boxed::Box;
-use alloc::vec::Vec;
 use zerocopy::little_endian::{U16, U32};
 use zerocopy::{FromBytes, IntoBytes};
 
 /// The superblock, as it is to be on the disk.
 #[derive(Clone, Debug)]
 pub(super) struct Superblock {
-    bytes: Box<[u8; SUPERBLOCK_SIZE]>,
+    bytes: [u8; SUPERBLOCK_SIZE],
     /// It was found to be left as it should be, and nothing was found wrong since.
     pub(super) sound: bool,
     /// It differs from what is on the disk.
@@ -21,7 +19,7 @@ pub(super) struct Superblock {
 }
 
 impl Superblock {
-    pub(super) fn new(bytes: Box<[u8; SUPERBLOCK_SIZE]>) -> Self {
+    pub(super) fn new(bytes: [u8; SUPERBLOCK_SIZE]) -> Self {
         let mut superblock = Self { bytes, sound: false, changed: false };
         let state = superblock.raw().map_or(0, |raw| raw.state.get());
         superblock.sound = state & STATE_VALID != 0 && state & STATE_ERROR == 0;
@@ -94,10 +92,8 @@ impl Superblock {
 
     /// Bring it to the disk, and wait until it is there.
     pub(super) fn write(&self, device: &dyn BlockDevice) -> Result<()> {
-        let mut segments = Vec::new();
-        segments.try_reserve_exact(1).map_err(|_| Error::NoMemory)?;
-        segments.push(&self.bytes[..]);
-        device.write(&[WriteRequest { sector: SUPERBLOCK_AT / SECTOR_SIZE as u64, segments }])?;
+        let sector = SUPERBLOCK_AT / SECTOR_SIZE as u64;
+        device.write(&[WriteRequest { sector, segments: &[&self.bytes[..]] }])?;
         Ok(device.flush()?)
     }
 }

@@ -25,7 +25,6 @@ use crate::filesystem::{FileType, Ino};
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
-use alloc::vec;
 use alloc::vec::Vec;
 use backing::{DISK, Ext4Backing, Pages, Reader};
 use cache::{FsId, PageCache};
@@ -57,8 +56,8 @@ impl Ext4 {
         let source = device.name().to_string();
         let disk_bytes = device.sectors().saturating_mul(SECTOR_SIZE as u64);
         let mut superblock = Box::new([0; SUPERBLOCK_SIZE]);
-        let request = ReadRequest { sector: SUPERBLOCK_AT / SECTOR_SIZE as u64, segments: vec![&mut superblock[..]] };
-        device.read(&mut [request])?;
+        let sector = SUPERBLOCK_AT / SECTOR_SIZE as u64;
+        device.read(&mut [ReadRequest { sector, segments: &mut [&mut superblock[..]] }])?;
         let facts = Facts::parse(&superblock, disk_bytes)?;
         let backing = Arc::new(Ext4Backing::new(device));
         let id = cache.add_fs(&source, backing.clone());

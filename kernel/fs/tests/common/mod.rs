@@ -3,7 +3,8 @@
 #![allow(dead_code, reason = "each test program uses a part of it")]
 
 use cache::PageCache;
-use cleancache::Cleancache;
+use cleancache::{Cleancache, Kind, PoolConfig};
+use frames::Zones;
 use frames::arena::Arena;
 use fs::block::{BlockDevice, BlockError, BlockStats, ReadRequest, SECTOR_SIZE, WriteRequest};
 use fs::ext2::Ext2;
@@ -54,7 +55,7 @@ impl BlockDevice for MemoryDisk {
         true
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         self.batches.fetch_add(1, Relaxed);
         let sectors = self.sectors();
         let image = self.image.lock().unwrap();
@@ -106,6 +107,20 @@ impl Machine {
     pub fn new(frames: usize) -> Self {
         let arena = Arena::new(frames);
         let cleancache = Arc::new(Cleancache::new(arena.memory(), cleancache::Config::default()));
+        Self { cache: PageCache::new(arena.memory(), cleancache), arena }
+    }
+
+    /// One that has `donated` frames more, which are cleancache's.
+    pub fn with_cleancache(frames: usize, donated: usize, exclusive: bool) -> Self {
+        let arena = Arena::new(frames + donated);
+        let config = cleancache::Config { exclusive, ..cleancache::Config::default() };
+        let cleancache = Arc::new(Cleancache::new(arena.memory(), config));
+        let pool = PoolConfig { name: "pool".into(), kind: Kind::Fixed, scrub: false };
+        let pool = cleancache.register_pool(pool).expect("a pool");
+        for _ in 0..donated {
+            let frame = arena.memory().allocate(Zones::Preservable).expect("memory");
+            assert!(cleancache.donate(pool, frame).is_ok());
+        }
         Self { cache: PageCache::new(arena.memory(), cleancache), arena }
     }
 

@@ -7,6 +7,7 @@ use fs::block::{BlockDevice, BlockError, BlockStats, ReadRequest, SECTOR_SIZE, W
 use fs::ext2::Ext2;
 use fs::filesystem::{FileType, Time};
 use fs::tmpfs::{Environment, Options, Tmpfs};
+use fs::vfs::IfExists;
 use fs::{Error, Vfs};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -28,6 +29,8 @@ pub struct WriteDisk {
     pub events: Mutex<Option<Vec<Event>>>,
     /// Writes that touch this sector fail.
     pub bad_sector: Mutex<Option<u64>>,
+    /// Writes of a sector that is full of this byte fail.
+    pub bad_byte: Mutex<Option<u8>>,
     pub read_only: bool,
     pub writes: AtomicU64,
     pub flushes: AtomicU64,
@@ -51,9 +54,9 @@ impl WriteDisk {
         self.events.lock().unwrap().as_ref().map_or(0, Vec::len)
     }
 
-    fn note(&self, event: Event) {
+    fn note(&self, event: impl FnOnce() -> Event) {
         if let Some(events) = &mut *self.events.lock().unwrap() {
-            events.push(event);
+            events.push(event());
         }
     }
 }
@@ -71,11 +74,11 @@ impl BlockDevice for WriteDisk {
         self.read_only
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         let image = self.image.lock().unwrap();
         for request in requests {
             let mut at = request.sector as usize * SECTOR_SIZE;
-            for segment in &mut request.segments {
+            for segment in request.segments.iter_mut() {
                 assert!(!segment.is_empty() && segment.len() % SECTOR_SIZE == 0);
                 let past =
                     BlockError::OutOfRange { sector: request.sector, sectors: (image.len() / SECTOR_SIZE) as u64 };
@@ -92,25 +95,36 @@ impl BlockDevice for WriteDisk {
         }
         for request in requests {
             self.writes.fetch_add(1, Relaxed);
-            let bytes = request.segments.concat();
-            assert!(!bytes.is_empty() && bytes.len() % SECTOR_SIZE == 0);
-            let sectors = request.sector..request.sector + (bytes.len() / SECTOR_SIZE) as u64;
+            let len: usize = request.segments.iter().map(|segment| segment.len()).sum();
+            assert!(len > 0 && request.segments.iter().all(|segment| segment.len() % SECTOR_SIZE == 0));
+            let sectors = request.sector..request.sector + (len / SECTOR_SIZE) as u64;
             if self.bad_sector.lock().unwrap().is_some_and(|bad| sectors.contains(&bad)) {
                 return Err(BlockError::Io { sector: request.sector });
+            }
+            if let Some(byte) = *self.bad_byte.lock().unwrap() {
+                let mut parts = request.segments.iter().flat_map(|segment| segment.chunks(SECTOR_SIZE));
+                if parts.any(|part| part.iter().all(|&here| here == byte)) {
+                    return Err(BlockError::Io { sector: request.sector });
+                }
             }
             let mut image = self.image.lock().unwrap();
             let past = BlockError::OutOfRange { sector: request.sector, sectors: (image.len() / SECTOR_SIZE) as u64 };
             let at = request.sector as usize * SECTOR_SIZE;
-            image.get_mut(at..at + bytes.len()).ok_or(past)?.copy_from_slice(&bytes);
+            let mut place = image.get_mut(at..at + len).ok_or(past)?;
+            for segment in request.segments {
+                let (here, rest) = place.split_at_mut(segment.len());
+                here.copy_from_slice(segment);
+                place = rest;
+            }
             drop(image);
-            self.note(Event::Write { sector: request.sector, bytes });
+            self.note(|| Event::Write { sector: request.sector, bytes: request.segments.concat() });
         }
         Ok(())
     }
 
     fn flush(&self) -> Result<(), BlockError> {
         self.flushes.fetch_add(1, Relaxed);
-        self.note(Event::Flush);
+        self.note(|| Event::Flush);
         Ok(())
     }
 
@@ -158,6 +172,18 @@ fn image_file(name: &str, image: &[u8]) -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.img"));
     std::fs::write(&path, image).unwrap();
     path
+}
+
+pub fn put(vfs: &Vfs, path: &str, pos: u64, data: &[u8]) {
+    let mut file = vfs.create(path.as_bytes(), 0o644, IfExists::Keep).unwrap();
+    assert_eq!(file.write_at(pos, data), Ok(data.len()), "{path}");
+}
+
+pub fn get(vfs: &Vfs, path: &str) -> Vec<u8> {
+    let mut file = vfs.open(path.as_bytes()).unwrap();
+    let mut bytes = vec![0; file.stat().unwrap().size as usize];
+    assert_eq!(file.read_at(0, &mut bytes), Ok(bytes.len()));
+    bytes
 }
 
 /// What e2fsck finds wrong with an image; nothing, if it is clean.

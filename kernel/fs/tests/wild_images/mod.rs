@@ -170,12 +170,12 @@ impl BlockDevice for Disk {
         false
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         self.count(requests.len());
         let image = self.image.lock().unwrap();
         for request in requests {
             let mut sector = request.sector;
-            for segment in &mut request.segments {
+            for segment in request.segments.iter_mut() {
                 segment.copy_from_slice(&image[self.find(sector, segment.len(), image.len())?]);
                 sector += (segment.len() / SECTOR_SIZE) as u64;
             }
@@ -188,7 +188,7 @@ impl BlockDevice for Disk {
         let mut image = self.image.lock().unwrap();
         for request in requests {
             let mut sector = request.sector;
-            for segment in &request.segments {
+            for segment in request.segments {
                 let place = self.find(sector, segment.len(), image.len())?;
                 image[place].copy_from_slice(segment);
                 sector += (segment.len() / SECTOR_SIZE) as u64;

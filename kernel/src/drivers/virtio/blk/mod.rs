@@ -306,7 +306,7 @@ impl BlockDevice for Disk {
         self.read_only
     }
 
-    fn read(&self, requests: &mut [ReadRequest<'_>]) -> Result<(), BlockError> {
+    fn read(&self, requests: &mut [ReadRequest<'_, '_>]) -> Result<(), BlockError> {
         self.insist(|| self.run(&mut *requests))
     }
 

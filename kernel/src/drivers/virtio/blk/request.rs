@@ -52,7 +52,7 @@ pub trait Batch {
     fn segment(&mut self, index: usize, segment: usize) -> Option<Segment>;
 }
 
-impl Batch for &mut [ReadRequest<'_>] {
+impl Batch for &mut [ReadRequest<'_, '_>] {
     fn kind(&self) -> Kind {
         Kind::Read
     }

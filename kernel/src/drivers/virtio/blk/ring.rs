@@ -27,6 +27,8 @@ const QUEUE: u16 = 0;
 /// Bytes of the control page for each slot: header (16), status (1), unused.
 const CONTROL_STRIDE: usize = 32;
 const HEADER_LEN: usize = 16;
+type Queue = VirtQueue<GuestHal, DESCRIPTORS>;
+
 const _: () = assert!(SLOTS * CONTROL_STRIDE <= FRAME_SIZE);
 
 /// Status byte of a request that succeeded (virtio 1.2, 5.2.6); before the device has written it, it is all ones.
@@ -60,7 +62,8 @@ struct Slot {
 /// the memory go.
 pub struct Ring {
     transport: SomeTransport<'static>,
-    queue: VirtQueue<GuestHal, DESCRIPTORS>,
+    /// `None` once the device is dead.
+    queue: Option<Queue>,
     control: FrameRun,
     slots: Vec<Slot>,
     /// Whether parts were added that the device has not been told of.
@@ -71,7 +74,7 @@ pub struct Ring {
     dead: bool,
 }
 
-fn empty_queue(transport: &mut SomeTransport<'static>) -> Result<VirtQueue<GuestHal, DESCRIPTORS>> {
+fn empty_queue(transport: &mut SomeTransport<'static>) -> Result<Queue> {
     let mut queue = VirtQueue::new(transport, QUEUE, false, false)?;
     queue.set_dev_notify(false);
     Ok(queue)
@@ -83,7 +86,7 @@ impl Ring {
     /// # Errors
     /// If there is no memory, or the device's queue is too short.
     pub fn new(memory: &'static Memory, mut transport: SomeTransport<'static>, features: Features) -> Result<Self> {
-        let queue = empty_queue(&mut transport)?;
+        let queue = Some(empty_queue(&mut transport)?);
         let control = memory.allocate_run(Zones::Ephemeral, 0).ok_or(Error::DmaError)?;
         let mut slots = Vec::new();
         slots.try_reserve_exact(SLOTS).map_err(|_| Error::DmaError)?;
@@ -100,7 +103,7 @@ impl Ring {
     /// Puts a part in flight and returns its slot; `None` when there is no room now.
     pub fn submit(&mut self, part: &Part) -> Option<usize> {
         // One descriptor each for the header and the status.
-        if self.queue.available_desc() < part.segments().len() + 2 {
+        if self.queue.as_ref()?.available_desc() < part.segments().len() + 2 {
             return None;
         }
         let index = self.slots.iter().position(|slot| slot.state == State::Free)?;
@@ -128,7 +131,7 @@ impl Ring {
     pub fn reap(&mut self, patience: Deadline) {
         // No more can come back than can be in flight.
         for _ in 0..SLOTS {
-            let Some(token) = self.queue.peek_used() else { return };
+            let Some(token) = self.queue.as_ref().and_then(|queue| queue.peek_used()) else { return };
             let index = self.slots.iter().position(|slot| slot.state == State::InFlight { token });
             let popped = index.and_then(|index| {
                 // SAFETY: these are the buffers that this slot's part was added with, under this token.
@@ -170,7 +173,7 @@ impl Ring {
     }
 
     /// Resets the device and sets it up again as it was. What was in flight comes back as [`Finished::Lost`]. A device that has
-    /// answered nothing since the last time, or does not come back as the one that it was, is stopped for good.
+    /// answered nothing since the last time, or comes back with other features, is stopped for good.
     ///
     /// # Panics
     /// As [`Ring::kill`].
@@ -178,8 +181,10 @@ impl Ring {
         self.stop(patience);
         let agreed = self.transport.begin_init(Features::all());
         let same = agreed == self.features && self.transport.get_status().contains(DeviceStatus::FEATURES_OK);
+        // The old one goes first: memory may be what the disk is wanted for.
+        self.queue = None;
         match empty_queue(&mut self.transport) {
-            Ok(queue) if same && core::mem::take(&mut self.answered) => self.queue = queue,
+            Ok(queue) if same && core::mem::take(&mut self.answered) => self.queue = Some(queue),
             _ => return self.kill(patience),
         }
         self.transport.finish_init();
@@ -201,8 +206,8 @@ impl Ring {
         let header = NonNull::slice_from_raw_parts(self.control(0, 0), HEADER_LEN);
         // SAFETY: the header is in our page, which lives as long as the queue. The device only reads it, and what it reads there does
         // not matter.
-        let added = unsafe { self.queue.add(&[header.as_ref()], &mut []) };
-        self.untold |= added.is_ok();
+        let added = self.queue.as_mut().map(|queue| unsafe { queue.add(&[header.as_ref()], &mut []) });
+        self.untold |= matches!(added, Some(Ok(_)));
     }
 
     fn stop(&mut self, patience: Deadline) {
@@ -239,7 +244,7 @@ impl Ring {
     fn with_buffers<R>(
         &mut self,
         index: usize,
-        f: impl for<'a> FnOnce(&mut VirtQueue<GuestHal, DESCRIPTORS>, &'a [&'a [u8]], &'a mut [&'a mut [u8]]) -> R,
+        f: impl for<'a> FnOnce(&mut Queue, &'a [&'a [u8]], &'a mut [&'a mut [u8]]) -> R,
     ) -> Option<R> {
         let header = NonNull::slice_from_raw_parts(self.control(index, 0), HEADER_LEN);
         let status = NonNull::slice_from_raw_parts(self.control(index, HEADER_LEN), 1);
@@ -265,6 +270,6 @@ impl Ring {
             give(segment.0, part.kind.fills())?;
         }
         give(status, true)?;
-        Some(f(&mut self.queue, inputs.get(..read)?, outputs.get_mut(..written)?))
+        Some(f(self.queue.as_mut()?, inputs.get(..read)?, outputs.get_mut(..written)?))
     }
 }
