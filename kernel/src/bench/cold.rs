@@ -76,12 +76,11 @@ fn cold(session: &mut Session<'_>, path: &[u8]) -> Outcome<File> {
 
 /// Reads these pages of the disk, all in flight at once.
 fn read_together(disk: &dyn BlockDevice, picks: &[u64], frames: &mut [Frame]) -> Result<(), Error> {
-    let mut requests = Vec::new();
+    let (mut segments, mut requests) = (Vec::new(), Vec::new());
+    segments.try_reserve_exact(picks.len()).map_err(|_| Error::NoMemory)?;
     requests.try_reserve_exact(picks.len()).map_err(|_| Error::NoMemory)?;
-    for (index, frame) in picks.iter().zip(frames) {
-        let mut segments = Vec::new();
-        segments.try_reserve_exact(1).map_err(|_| Error::NoMemory)?;
-        segments.push(&mut frame.bytes_mut()[..]);
+    segments.extend(frames.iter_mut().take(picks.len()).map(|frame| [&mut frame.bytes_mut()[..]]));
+    for (index, segments) in picks.iter().zip(&mut segments) {
         requests.push(ReadRequest { sector: index * SECTORS, segments });
     }
     disk.read(&mut requests).map_err(Error::Device)
