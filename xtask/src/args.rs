@@ -37,6 +37,8 @@ pub enum Verb {
     Test(Test),
     /// Measure in counted instructions, and print a table; or compare policies
     Bench(Bench),
+    /// Show where the instructions of one measurement go: a flame graph and a table
+    Profile(Profiled),
     /// Tell the QEMU of the guest that `run` started last to give or take memory
     Qmp(Qmp),
     /// Check formatting and lints, for host and guest
@@ -298,18 +300,43 @@ pub enum Rival {
 pub struct Bench {
     #[command(subcommand)]
     pub what: Option<Measure>,
-    /// Print JSON instead of a table
-    #[arg(long)]
-    pub json: bool,
-    /// Measure on this board only
+    /// Write JSON to a file too; without a name print it instead of the table
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = "-")]
+    pub json: Option<PathBuf>,
+    /// Draw the figures beside their limits
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+    /// Count instructions on this board only
     #[arg(long, value_name = "BOARD", value_enum)]
     pub machine: Option<Board>,
-    /// Write a file in turn with another kernel, in the same QEMU, by the clock on the wall
-    #[arg(long, value_name = "KERNEL", value_enum, conflicts_with_all = ["json", "machine", "large"])]
+    /// Do the same in turn with another kernel too, in the same QEMU, by the clock on the wall: ratios
+    #[arg(long, value_name = "KERNEL", value_enum)]
     pub vs: Option<Rival>,
+    /// Measure nothing but those ratios
+    #[arg(long, requires = "vs")]
+    pub only: bool,
     /// Measure cleancache with 1,000,000 pages too, in a guest of 6 GiB
     #[arg(long)]
     pub large: bool,
+    /// Measure twice, and fail if a figure differs by 1 %, is above its limit, or is 3 % worse than qemu/bench-baseline.toml
+    #[arg(long, conflicts_with_all = ["machine", "vs"])]
+    pub check: bool,
+    /// Write the figures to qemu/bench-baseline.toml
+    #[arg(long, conflicts_with_all = ["machine", "vs", "check"])]
+    pub bless: bool,
+}
+
+/// Flags of `profile`.
+#[derive(Args, Debug)]
+pub struct Profiled {
+    /// A measurement; `bench -l` in the guest lists them
+    pub bench: String,
+    /// Measure on this board [default: microvm]
+    #[arg(long, value_name = "BOARD", value_enum)]
+    pub machine: Option<Board>,
+    /// Where the picture goes [default: target/holdover/profile-BENCH.svg]
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
 }
 
 fn block_size(text: &str) -> Result<u32, String> {

@@ -1,6 +1,6 @@
 //! `cargo xtask`: everything a person types to work on Holdover.
 //!
-//! The verbs are in [`run`], [`test`], [`bench`], [`steer`], [`lint`] and here; [`workshop`] gathers what
+//! The verbs are in [`run`], [`test`], [`bench`], [`profile`], [`steer`], [`lint`] and here; [`workshop`] gathers what
 //! they need to start guests: a [`toolchain`], a [`build`], tools of the [`host`]. A [`machine`]
 //! describes a guest, a [`session`] is one that runs, and [`guest`] speaks the serial protocol with
 //! it. [`qmp`] speaks with its QEMU; [`image`] and [`tree`] make disks.
@@ -30,6 +30,7 @@ mod outcome;
 mod pattern;
 mod places;
 mod policy;
+mod profile;
 mod qmp;
 mod run;
 mod scenario;
@@ -95,11 +96,11 @@ fn act(cli: &Cli) -> Result<Exit> {
         Verb::Test(args) => return test::test(places, install, args),
         Verb::Bench(args) => {
             return match &args.what {
-                None if args.vs.is_some() => versus::versus(places, install),
                 None => bench::bench(places, install, args),
                 Some(Measure::Policy(args)) => policy::policy(places, install, args),
             };
         }
+        Verb::Profile(args) => return profile::profile(places, install, args),
         Verb::Qmp(args) => steer::steer(&places, &args.request)?,
         Verb::Lint => lint::lint(&places, install)?,
     }

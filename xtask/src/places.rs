@@ -60,6 +60,11 @@ impl Places {
         self.target.join("holdover").join("guest.qmp")
     }
 
+    /// What the figures of `bench` are compared with.
+    pub fn bench_baseline(&self) -> PathBuf {
+        self.root.join("qemu").join("bench-baseline.toml")
+    }
+
     /// Where faults are put into a copy of the source tree, and where that copy is built.
     pub fn faults(&self) -> (PathBuf, PathBuf) {
         let faults = self.target.join("faults");

@@ -35,8 +35,8 @@ pub fn run(session: &mut Session<'_>, path: &[u8], size: &[u8], scattered: bool)
     Ok(())
 }
 
-/// The pages in the order in which they are written: Fisher and Yates' shuffle, if they are to be scattered.
-fn order(pages: u64, scattered: bool) -> Result<impl Iterator<Item = u64>, fs::Error> {
+/// Pages in the order in which they are written, or read: Fisher and Yates' shuffle, if they are to be `scattered`.
+pub fn order(pages: u64, scattered: bool) -> Result<impl Iterator<Item = u64>, fs::Error> {
     let mut shuffled: Vec<u32> = Vec::new();
     if scattered {
         let count = u32::try_from(pages).map_err(|_| fs::Error::FileTooLarge { limit: u64::from(u32::MAX) })?;

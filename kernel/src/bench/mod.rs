@@ -5,6 +5,7 @@
 //! two operations is outside the count.
 
 mod cleancache;
+mod cold;
 mod fill;
 mod ranges;
 mod seqwrite;
@@ -101,11 +102,12 @@ const TMP_FILE: &[u8] = b"/tmp/.bench";
 const DISK_FILE: &[u8] = b"/disk/.bench";
 
 /// `bench [-l] [NAME...]`, `bench thrash FILE`, `bench fill FILE SIZE`, `bench scatter FILE SIZE`,
-/// `bench seqwrite FILE SIZE`
+/// `bench seqwrite FILE SIZE`, `bench cold FILE`
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "l")?;
     match args.operands[..] {
         [b"thrash", path] => return thrash::run(session, path),
+        [b"cold", path] => return cold::run(session, path),
         [b"fill", path, size] => return fill::run(session, path, size, false),
         [b"scatter", path, size] => return fill::run(session, path, size, true),
         [b"seqwrite", path, size] => return seqwrite::run(session, path, size),
@@ -117,6 +119,7 @@ pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
         }
         let others = [
             ("thrash FILE", thrash::ABOUT),
+            ("cold FILE", cold::ABOUT),
             ("fill FILE SIZE", fill::ABOUT),
             ("scatter FILE SIZE", fill::ABOUT_SCATTER),
             ("seqwrite FILE SIZE", seqwrite::ABOUT),

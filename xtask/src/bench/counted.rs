@@ -1,30 +1,27 @@
-//! `bench`: costs in counted instructions.
+//! Costs in counted instructions.
 //!
 //! QEMU counts one instruction as one nanosecond and the time-stamp counter follows, so every
 //! figure is a number of instructions and a run repeats. The guest measures what happens inside it
 //! and says so in `@bench` events; what spans a boot is read off the counter at the prompts.
 
-use std::fmt::Write;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 use protocol::event;
 use protocol::parse::Event;
-use serde::Serialize;
 
-use crate::args::{Bench, Profile};
+use super::figure::Figure;
 use crate::donation::{self, Donation};
 use crate::guest::{Guest, Limit, Listener};
-use crate::host::Install;
 use crate::machine::{Accel, Board, Machine};
-use crate::outcome::{Ending, Exit};
-use crate::places::Places;
+use crate::outcome::Ending;
 use crate::session::Session;
 use crate::size::Size;
 use crate::workshop::{DONATION, Workshop};
 use crate::{image, tree};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+/// How long a boot or a command may take.
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// What a guest with a disk is told.
 const WITH_DISK: &[&str] = &["bench"];
 /// What a guest without one is told, for what spans a boot: while a guest waits for a disk, or for
@@ -36,107 +33,36 @@ const ACROSS_BOOTS: &[&str] = &["write /tmp/probe hello", "kexec; bench first-by
 const SIZES: [u32; 2] = [16, 256];
 const SIZES_MEMORY: Size = Size::mib(1 << 10);
 /// How much more than the least of [`SIZES`] the most may cost, in percent.
-const SIZE_GROWTH: u64 = 10;
-
-/// What a figure should not exceed. Linux 7.2 needs 1,599 for a pread of 4 KiB that hits,
-/// 1,320 million from kexec to the first byte, and 223 (q35) or 160 (microvm) million to init.
-const TARGETS: [(&str, Option<Board>, u64); 13] = [
-    ("cache-hit", None, 900),
-    ("cleancache-store", None, 800),
-    ("cleancache-restore", None, 800),
-    ("cleancache-store-x", None, 250),
-    ("cleancache-restore-x", None, 250),
-    ("cleancache-invalidate", None, 200),
-    ("cleancache-miss", None, 120),
-    ("cleancache-take-back", None, 250),
-    ("cleancache-take-back-worst", None, 2_000),
-    ("boot-to-prompt", Some(Board::Q35), 60_000_000),
-    ("boot-to-prompt", Some(Board::Microvm), 30_000_000),
-    ("first-byte", None, 40_000_000),
-    ("first-byte-16M", None, 40_000_000),
-];
+const SIZE_GROWTH: f64 = 10.0;
 
 /// What a guest with room for 1,000,000 pages in cleancache is told, and how much memory it has.
 const LARGE: &str =
     "bench large-store-full-x large-restore-x large-invalidate large-miss large-take-back large-take-back-worst";
 const LARGE_MEMORY: Size = Size::mib(6 << 10);
 /// By how many percent an operation may cost more there.
-const GROWTH: u64 = 10;
+const GROWTH: f64 = 10.0;
 
 /// What a guest with a large carve-out is told, and how large it is.
 const RANGES: &str = "bench range-1 range-1-worst range-512 range-512-worst range-1024 range-1024-worst range-32000 \
                       range-32000-worst";
 const RANGES_DONATION: Donation = Donation { kind: donation::Kind::CarveOut, size: Size::mib(128) };
-/// What was published of contiguous allocation under load, average microseconds: CMA, and GCMA, which lends its memory to
-/// cleancache. 1,000 instructions take a microsecond on a processor that does one in a nanosecond.
-const PUBLISHED: [(&str, &str); 4] = [
-    ("range-1", "published: CMA 684 us, GCMA 26 us"),
-    ("range-512", "published: CMA 1,162 us, GCMA 2,002 us"),
-    ("range-1024", "published: CMA 12,303 us, GCMA 3,495 us"),
-    ("range-32000", "published: CMA 641,340 us, GCMA 44,675 us"),
-];
-
-/// One figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-struct Figure {
-    board: String,
-    name: String,
-    /// Instructions for all operations together.
-    instructions: u64,
-    operations: u64,
-    /// Instructions for one.
-    each: u64,
-    /// What `each` should not exceed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<u64>,
-}
-
-impl Figure {
-    fn new(board: Board, name: &str, instructions: u64, operations: u64) -> Figure {
-        let target =
-            TARGETS.iter().find(|(of, on, _)| *of == name && on.is_none_or(|on| on == board)).map(|&(.., limit)| limit);
-        Figure {
-            board: board.to_string(),
-            name: name.to_owned(),
-            instructions,
-            operations,
-            each: instructions / operations.max(1),
-            target,
-        }
+/// Measures on the boards, and what is measured on one only.
+pub fn measure(workshop: &Workshop, boards: &[Board], large: bool) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    for &board in boards {
+        figures.extend(measure_board(workshop, board)?);
     }
-}
-
-/// Everything that was measured.
-#[derive(Debug, Serialize)]
-struct Report {
-    build: String,
-    figures: Vec<Figure>,
-}
-
-/// Measures, and prints.
-pub fn bench(places: Places, install: Install, args: &Bench) -> Result<Exit> {
-    let workshop = Workshop::open(places, install, Profile::Release)?;
-    let boards = args.machine.map_or(vec![Board::Q35, Board::Microvm], |board| vec![board]);
-    let mut report = Report { build: workshop.built.id.clone(), figures: Vec::new() };
-    for board in boards {
-        report.figures.extend(measure(&workshop, board)?);
+    figures.extend(measure_sizes(workshop)?);
+    figures.extend(measure_ranges(workshop)?);
+    if large {
+        let large = measure_large(workshop, &figures)?;
+        figures.extend(large);
     }
-    report.figures.extend(measure_sizes(&workshop)?);
-    report.figures.extend(measure_ranges(&workshop)?);
-    if args.large {
-        let large = measure_large(&workshop, &report.figures)?;
-        report.figures.extend(large);
-    }
-    if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
-    } else {
-        print!("{}", table(&report));
-    }
-    Ok(Exit::Success)
+    Ok(figures)
 }
 
 /// Everything on one board.
-fn measure(workshop: &Workshop, board: Board) -> Result<Vec<Figure>> {
+fn measure_board(workshop: &Workshop, board: Board) -> Result<Vec<Figure>> {
     let work = workshop.places.work_dir(&format!("bench-{board}"))?;
     let (top, image) = (work.join("tree"), work.join("disk.img"));
     tree::sample(&top, &workshop.built.bootable)?;
@@ -145,7 +71,7 @@ fn measure(workshop: &Workshop, board: Board) -> Result<Vec<Figure>> {
     let with_disk = Machine { disk: Workshop::disk(image), ..bare.clone() };
     let mut figures = Figures { board, figures: Vec::new(), errors: Vec::new() };
     let booted = converse(workshop, &bare, &format!("bench-{board}-boot"), ACROSS_BOOTS, &mut figures)?;
-    figures.figures.insert(0, Figure::new(board, "boot-to-prompt", booted, 1));
+    figures.figures.insert(0, Figure::counted(board, "boot-to-prompt", booted, 1));
     converse(workshop, &with_disk, &format!("bench-{board}"), WITH_DISK, &mut figures)?;
     Ok(figures.figures)
 }
@@ -161,11 +87,11 @@ fn measure_sizes(workshop: &Workshop) -> Result<Vec<Figure>> {
         converse(workshop, &machine, &format!("bench-kexec-{size}M"), &commands, &mut figures)?;
         for figure in figures.figures {
             let name = format!("{}-{size}M", figure.name);
-            all.push(Figure::new(machine.board, &name, figure.instructions, figure.operations));
+            all.push(Figure::counted(machine.board, &name, figure.each as u64, 1));
         }
     }
     if let [little, .., much] = &mut all[..] {
-        much.target = Some(little.each + little.each * SIZE_GROWTH / 100);
+        much.limit = Some(little.each * (1.0 + SIZE_GROWTH / 100.0));
     }
     Ok(all)
 }
@@ -187,7 +113,7 @@ fn measure_large(workshop: &Workshop, few: &[Figure]) -> Result<Vec<Figure>> {
     for figure in &mut figures.figures {
         let of_few = figure.name.replacen("large-", "cleancache-", 1);
         let of_few = few.iter().find(|few| few.name == of_few && few.board == board.to_string());
-        figure.target = of_few.map(|few| few.each + few.each * GROWTH / 100);
+        figure.limit = of_few.map(|few| few.each * (1.0 + GROWTH / 100.0));
     }
     Ok(figures.figures)
 }
@@ -228,7 +154,7 @@ struct Figures {
 
 impl Figures {
     fn add(&mut self, name: &str, instructions: u64, operations: u64) {
-        self.figures.push(Figure::new(self.board, name, instructions, operations));
+        self.figures.push(Figure::counted(self.board, name, instructions, operations));
     }
 }
 
@@ -250,75 +176,5 @@ impl Listener for Figures {
             let name: Vec<u8> = name.bytes().collect();
             self.add(&String::from_utf8_lossy(&name), instructions, operations);
         }
-    }
-}
-
-/// The report for people.
-fn table(report: &Report) -> String {
-    let mut text = format!("Holdover {}: instructions per operation\n\n", report.build);
-    let width = report.figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
-    for figure in &report.figures {
-        let verdict = match figure.target {
-            Some(target) if figure.each <= target => format!("within {}", grouped(target)),
-            Some(target) => format!("above {}", grouped(target)),
-            None => PUBLISHED
-                .iter()
-                .find(|(name, _)| *name == figure.name)
-                .map_or(String::new(), |(_, published)| (*published).to_owned()),
-        };
-        let line = format!("{:7}  {:width$}  {:>13}  {verdict}", figure.board, figure.name, grouped(figure.each));
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{}", line.trim_end());
-    }
-    text
-}
-
-/// `1234567` as `1,234,567`.
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn figures_are_compared_with_the_targets_of_their_board() {
-        let report = Report {
-            build: "0.1.0".to_owned(),
-            figures: vec![
-                Figure::new(Board::Q35, "boot-to-prompt", 40_000_000, 1),
-                Figure::new(Board::Microvm, "boot-to-prompt", 40_000_000, 1),
-                Figure::new(Board::Q35, "cache-hit", 8_000, 10),
-                Figure::new(Board::Q35, "tmpfs-read", 7_000, 10),
-            ],
-        };
-        let text = table(&report);
-        let lines: Vec<&str> = text.lines().skip(2).collect();
-        assert_eq!(
-            lines,
-            [
-                "q35      boot-to-prompt     40,000,000  within 60,000,000",
-                "microvm  boot-to-prompt     40,000,000  above 30,000,000",
-                "q35      cache-hit                 800  within 900",
-                "q35      tmpfs-read                700",
-            ]
-        );
-    }
-
-    #[test]
-    fn numbers_are_grouped_by_thousands() {
-        assert_eq!(grouped(0), "0");
-        assert_eq!(grouped(999), "999");
-        assert_eq!(grouped(1_000), "1,000");
-        assert_eq!(grouped(1_234_567), "1,234,567");
     }
 }
