@@ -66,6 +66,7 @@ impl PageCache {
 
     /// Copy `out.len()` bytes at `pos` of `file`, if the pages that they lie in are in the page cache; whether they are. This brings
     /// nothing in, and asks for no memory.
+    #[inline(never)]
     pub fn peek(&self, file: FileId, pos: u64, out: &mut [u8]) -> bool {
         let mut state = self.state.lock();
         state.files.knows(file) && state.pages.copy_out(file, pos, out, &mut ReadAhead::default()) == out.len()
