@@ -124,25 +124,40 @@ impl Pages {
         self.map.get(key).is_some()
     }
 
-    /// Copy from `pos` of `file` into `out` as far as pages are here; returns the number of bytes. It is most of what a hit costs.
+    /// Copy from byte `within` of page `index` of `file` into `out`, if that page is here; whether it is. Reads are not traced here.
     #[inline(always)]
+    pub(crate) fn copy_page(
+        &mut self,
+        file: FileId,
+        index: u32,
+        within: usize,
+        out: &mut [u8],
+        ahead: &mut ReadAhead,
+    ) -> bool {
+        let Some(page) = self.map.get(Key { file: file.slot(), index }) else { return false };
+        if ahead.enters(index) {
+            touch(page);
+            self.counters.hits += 1;
+        }
+        page.read(within, out);
+        true
+    }
+
+    /// Copy from `pos` of `file` into `out` as far as pages are here; returns the number of bytes.
     pub(crate) fn copy_out(&mut self, file: FileId, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> usize {
         let mut done = 0;
         while done < out.len() {
             let at = pos + done as u64;
             let index = (at / FRAME_SIZE as u64) as u32;
-            let Some(page) = self.map.get(Key { file: file.slot(), index }) else { break };
-            if ahead.enters(index) {
-                touch(page);
-                self.counters.hits += 1;
-                if let Some(trace) = &mut self.trace {
-                    trace.note(index);
-                }
-            }
             let within = at as usize % FRAME_SIZE;
-            let part = &mut out[done..];
-            let len = part.len().min(FRAME_SIZE - within);
-            part[..len].copy_from_slice(&page.bytes()[within..within + len]);
+            let len = (out.len() - done).min(FRAME_SIZE - within);
+            let hits = self.counters.hits;
+            if !self.copy_page(file, index, within, &mut out[done..done + len], ahead) {
+                break;
+            }
+            if let Some(trace) = self.trace.as_mut().filter(|_| hits != self.counters.hits) {
+                trace.note(index);
+            }
             done += len;
         }
         done

@@ -23,7 +23,43 @@ impl PageCache {
     /// # Errors
     /// What the [`Backing`](crate::Backing) said of the page that could not be filled; [`FillError::NoMemory`];
     /// [`FillError::Unmounted`] when the file is not known; [`FillError::TooLarge`] past page 2^32.
+    #[inline(always)]
     pub fn read(
+        &self,
+        file: FileId,
+        size: u64,
+        pos: u64,
+        out: &mut [u8],
+        ahead: &mut ReadAhead,
+    ) -> Result<usize, FillError> {
+        if self.read_within_page(file, size, pos, out, ahead) {
+            Ok(out.len())
+        } else {
+            self.read_on(file, size, pos, out, ahead)
+        }
+    }
+
+    /// The read that most are: of a page that is here, or a part of it. Whether it was that; if not, nothing has happened.
+    #[inline(always)]
+    fn read_within_page(&self, file: FileId, size: u64, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> bool {
+        let within = pos as usize % FRAME_SIZE;
+        let (Ok(index), Some(end)) = (page_of(pos), pos.checked_add(out.len() as u64)) else { return false };
+        if within + out.len() > FRAME_SIZE || end > size || out.is_empty() {
+            return false;
+        }
+        let mut state = self.state.lock();
+        let State { pages, files, .. } = &mut *state;
+        if pages.trace.is_some() || !files.knows(file) || !pages.copy_page(file, index, within, out, ahead) {
+            return false;
+        }
+        drop(state);
+        ahead.begin(pos);
+        ahead.finish(end);
+        true
+    }
+
+    #[cold]
+    fn read_on(
         &self,
         file: FileId,
         size: u64,

@@ -6,20 +6,20 @@
 use crate::addr::Page;
 use core::ptr::NonNull;
 
-/// Copy a page.
+/// Copy words of 8 bytes.
 ///
 /// # Safety
-/// `from` is valid for reads and `to` for writes of a page, and they do not overlap. Others may write to either meanwhile,
-/// if nothing in this program does.
-#[inline]
-pub(crate) unsafe fn page(from: NonNull<Page>, to: NonNull<Page>) {
+/// `from` is valid for reads and `to` for writes of so many words, of any alignment, and they do not overlap. Others may write to
+/// either meanwhile, if nothing in this program does.
+#[inline(always)]
+unsafe fn words(from: NonNull<u8>, to: NonNull<u8>, count: usize) {
     #[cfg(target_arch = "x86_64")]
-    // SAFETY: the caller's promise covers every byte; pages are aligned to 8, the direction flag is clear in Rust code, and
-    // nothing but the three registers and the destination changes.
+    // SAFETY: the caller's promise covers every byte; the direction flag is clear in Rust code, and nothing but the three registers
+    // and the destination changes.
     unsafe {
         core::arch::asm!(
             "rep movsq",
-            inout("rcx") size_of::<Page>() / 8 => _,
+            inout("rcx") count => _,
             inout("rsi") from.as_ptr() => _,
             inout("rdi") to.as_ptr() => _,
             options(nostack, preserves_flags),
@@ -28,7 +28,38 @@ pub(crate) unsafe fn page(from: NonNull<Page>, to: NonNull<Page>) {
     #[cfg(not(target_arch = "x86_64"))]
     // SAFETY: the caller's promise.
     unsafe {
-        to.copy_from_nonoverlapping(from, 1);
+        to.copy_from_nonoverlapping(from, count * 8);
+    }
+}
+
+/// Copy a page.
+///
+/// # Safety
+/// `from` is valid for reads and `to` for writes of a page, and they do not overlap. Others may write to either meanwhile,
+/// if nothing in this program does.
+#[inline]
+pub(crate) unsafe fn page(from: NonNull<Page>, to: NonNull<Page>) {
+    // SAFETY: the caller's promise.
+    unsafe { words(from.cast(), to.cast(), size_of::<Page>() / 8) };
+}
+
+/// Copy bytes of a page, from byte `at` on, as many as `to` has; no more than there are.
+///
+/// # Safety
+/// `from` is valid for reads of a page, and `to` is no part of it.
+#[inline(always)]
+pub(crate) unsafe fn part(from: NonNull<Page>, at: usize, to: &mut [u8]) {
+    let at = at.min(size_of::<Page>());
+    let len = to.len().min(size_of::<Page>() - at);
+    let to = NonNull::from(to).cast::<u8>();
+    // SAFETY: `at` is within the page, or its end; and both are valid for `len` bytes from there on, apart from each other (the caller's
+    // promise, and `to` is borrowed).
+    unsafe {
+        let from = from.cast::<u8>().byte_add(at);
+        match len.is_multiple_of(8) {
+            true => words(from, to, len / 8),
+            false => to.copy_from_nonoverlapping(from, len),
+        }
     }
 }
 

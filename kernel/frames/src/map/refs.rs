@@ -2,6 +2,7 @@
 
 use super::{FrameMap, Key, key_of};
 use crate::addr::{Page, Pfn};
+use crate::copy;
 use crate::frame::Frame;
 use crate::memory::Memory;
 use crate::meta::FrameMeta;
@@ -53,6 +54,13 @@ impl<'a> FrameRef<'a> {
     pub fn copy_to(&self, to: &mut Frame) {
         // SAFETY: the map owns this frame and is borrowed for as long as this value lives; `to` is a frame with another owner.
         unsafe { to.copy_page(self.memory.page(self.slot)) };
+    }
+
+    /// Copy its bytes from byte `at` on into `out`, as far as there are some.
+    #[inline(always)]
+    pub fn read(&self, at: usize, out: &mut [u8]) {
+        // SAFETY: the map owns this frame and is borrowed, so nobody changes or frees it, and `out` is somebody else's.
+        unsafe { copy::part(self.memory.page(self.slot), at, out) };
     }
 
     /// Its bytes.
