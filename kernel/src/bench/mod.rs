@@ -15,7 +15,7 @@ mod writing;
 use alloc::vec::Vec;
 use core::hint::black_box;
 
-use frames::{FRAME_SIZE, Zones};
+use frames::{FRAME_SIZE, Frame, Zones};
 use fs::Error;
 use fs::filesystem::FileType;
 use fs::vfs::File;
@@ -27,6 +27,9 @@ use crate::console;
 use crate::shell::failure::At;
 use crate::shell::walk::{Step, Walk};
 use crate::shell::{Failure, Outcome, Session};
+
+/// Frames to hold, at most, until two of them are neighbours.
+const MOST_HELD: usize = 64;
 
 /// A measurement.
 struct Bench {
@@ -224,6 +227,13 @@ fn tmpfs_read(session: &mut Session<'_>) -> Outcome<Count> {
 
 fn frame(session: &mut Session<'_>) -> Outcome<Count> {
     let memory = session.system.memory;
+    // With the other half of its pair taken a frame is neither split off nor merged; else the figure would tell of what is free beside it.
+    let mut held: Vec<Frame> = Vec::new();
+    let is_pair = |held: &[Frame]| held.last_chunk().is_some_and(|[a, b]| a.pfn().get() ^ b.pfn().get() == 1);
+    while held.len() < MOST_HELD && !is_pair(&held) {
+        held.extend(memory.allocate(Zones::Ephemeral));
+    }
+    drop(held.pop());
     let pair = |operations| (0..operations).for_each(|_| drop(black_box(memory.allocate(Zones::Ephemeral))));
     pair(WARM_UP);
     let mut count = Count::default();
