@@ -113,7 +113,7 @@ pub fn stale_page(memory: &'static Memory) -> Result<(), PagingError> {
     };
     let address = stacks::unused();
     let call = || calls::call(Whom::One(1), read, address).map_err(PagingError::Stale);
-    paging::map_stack_page(memory, address)?;
+    paging::map_stack(memory, address, 0)?;
     call()?;
     paging::unmap_page(address)?;
     call()

@@ -73,6 +73,8 @@ fn die(message: &dyn fmt::Display, location: Option<&dyn fmt::Display>, register
 
 /// Leaves this kernel: by the way back, if that is open and this is the boot processor, or for good.
 pub fn leave() -> ! {
+    // What goes wrong on the way is not for whoever panicked to say.
+    PANICKING.store(local::number() + 1, Ordering::Relaxed);
     if local::number() == 0
         && let Some(way_back) = way_back::take()
     {

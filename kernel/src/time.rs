@@ -85,6 +85,6 @@ impl Deadline {
 
     /// Whether the moment has passed.
     pub fn passed(&self) -> bool {
-        tsc::now().wrapping_sub(self.start) > self.ticks
+        tsc::now().saturating_sub(self.start) > self.ticks
     }
 }

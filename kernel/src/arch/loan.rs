@@ -35,7 +35,8 @@ impl Desk {
         let work = unsafe { core::mem::transmute::<&Work<'_>, &'static Work<'static>>(work) };
         {
             let mut place = self.place.lock();
-            if place.work.is_some() {
+            // Takers that are not done may be waiting for this one.
+            if place.work.is_some() || self.takers.load(Ordering::Relaxed) > 0 {
                 return false;
             }
             place.number += 1;

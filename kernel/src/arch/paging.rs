@@ -196,15 +196,22 @@ fn page_at<S: PageSize>(address: u64) -> Result<Page<S>, PagingError> {
         .ok_or(PagingError::BadAddress(address))
 }
 
-/// Maps a fresh frame at `address`, for a stack. It stays in use for good.
+/// Maps consecutive frames from `address` on, 2^`order` of them, for a stack: devices are given buffers that lie on it, in one piece.
+/// They stay in use for good.
 ///
 /// # Errors
-/// If there is no frame, or something is mapped there.
-pub fn map_stack_page(memory: &'static Memory, address: u64) -> Result<(), PagingError> {
+/// If there are no such frames, or something is mapped there.
+pub fn map_stack(memory: &'static Memory, address: u64, order: u32) -> Result<(), PagingError> {
     let flags = PageTableFlags::PRESENT | PageTableFlags::WRITABLE | PageTableFlags::NO_EXECUTE;
-    let frame = TableFrames(memory).allocate_frame().ok_or(PagingError::NoMemory)?;
-    // SAFETY: the frame was just taken for this and belongs to nobody else, so it is reached by this address only.
-    unsafe { map_small(memory, address, frame, flags) }
+    let run = memory.allocate_run(Zones::Ephemeral, order).ok_or(PagingError::NoMemory)?;
+    let frames = run.range();
+    core::mem::forget(run);
+    (0..frames.count).try_for_each(|index| {
+        let frame = frames.start.offset(index).addr().as_u64();
+        let frame = PhysFrame::containing_address(x86_64::PhysAddr::new(frame));
+        // SAFETY: the frame was just taken for this and belongs to nobody else, so it is reached by this address only.
+        unsafe { map_small(memory, address + index * Size4KiB::SIZE, frame, flags) }
+    })
 }
 
 /// Maps frame 0 at its own address, for code that has to be there while it switches paging on.

@@ -16,6 +16,7 @@ use super::local;
 use super::paging::{self, PagingError};
 
 const PAGE: usize = 4096;
+const _: () = assert!(TRAP_STACK.is_power_of_two() && ORDINARY_STACK.is_power_of_two());
 /// Enough for a panic that formats its message in a build that is hardly optimised.
 const TRAP_STACK: usize = 4 * PAGE;
 
@@ -102,8 +103,9 @@ pub fn unused() -> u64 {
 pub fn make(memory: &'static Memory) -> Result<Tops, PagingError> {
     let index = MADE.load(Ordering::Relaxed);
     let stacks = block(index);
-    for page in stacks.iter().cloned().flat_map(|stack| stack.step_by(PAGE)) {
-        paging::map_stack_page(memory, page)?;
+    for stack in &stacks {
+        let pages = (stack.end - stack.start) / PAGE as u64;
+        paging::map_stack(memory, stack.start, pages.ilog2())?;
     }
     MADE.store(index + 1, Ordering::Release);
     let [ordinary, traps @ ..] = stacks.map(|stack| stack.end);

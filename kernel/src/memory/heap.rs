@@ -125,7 +125,8 @@ impl Heap {
                 hint::spin_loop();
                 patience.is_some_and(|patience| !patience.passed()).then_some(())
             }));
-            turns.filter(|()| self.make_room(frames_for(&layout))).find_map(|()| attempt())
+            let mut made_room = turns.map(|()| self.make_room(frames_for(&layout)));
+            made_room.find(|made| *made).and_then(|_| attempt())
         })
     }
 

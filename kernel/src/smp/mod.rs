@@ -116,7 +116,14 @@ fn start_one(memory: &'static Memory, trampoline: &Trampoline, id: u8, mute: Opt
         if patience.passed() {
             // Should it come after all: it is told to wait for another start, and finds no stack.
             apic::send(id, Command::Init);
-            trampoline.withdraw();
+            if !trampoline.withdraw() {
+                // It came at this very moment, and the INIT ends that.
+                let gone = Deadline::after_millis(SECOND_START_MILLIS);
+                while !gone.passed() {
+                    core::hint::spin_loop();
+                }
+                cpu.online.store(false, Ordering::Release);
+            }
             return warn!(target: "smp", "CPU {number} (APIC {id}) does not answer and is left out");
         }
         core::hint::spin_loop();
@@ -143,7 +150,7 @@ pub fn all() -> impl Iterator<Item = (usize, u8)> {
 /// Whether any other processor takes part.
 #[inline]
 pub fn has_others() -> bool {
-    KNOWN.load(Ordering::Relaxed) > 1
+    online().nth(1).is_some()
 }
 
 /// The processors that take part, by number; the boot processor first.

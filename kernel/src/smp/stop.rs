@@ -38,9 +38,10 @@ pub fn stop_others() {
     if STOPPER.compare_exchange(0, this + 1, Ordering::AcqRel, Ordering::Acquire).is_err_and(|by| by != this + 1) {
         rest();
     }
-    others().for_each(|number| send(number, Command::Nmi));
-    let patience = Deadline::after_millis(PATIENCE_MILLIS);
     let online = |number: &usize| CPUS[*number].online.load(Ordering::Acquire);
+    // One that has never come up has nothing that could handle an NMI.
+    others().for_each(|number| send(number, if online(&number) { Command::Nmi } else { Command::Init }));
+    let patience = Deadline::after_millis(PATIENCE_MILLIS);
     while others().filter(online).any(|number| !STOPPED[number].load(Ordering::Acquire)) && !patience.passed() {
         hint::spin_loop();
     }
