@@ -220,7 +220,11 @@ impl Change<'_> {
 
     /// See to it that the next step finds room.
     pub(super) fn make_room(&self) -> Result<()> {
-        self.leave_room(0)
+        if self.fs.metadata.lock().has_room(0) {
+            return Ok(());
+        }
+        self.commit()?;
+        self.check_room(0)
     }
 
     /// Likewise for a step that lets a file need more, or give up something and stay: what belongs to files that the disk does not take
@@ -231,14 +235,11 @@ impl Change<'_> {
         }
         self.commit()?;
         let held = inode.lock().now.held;
-        self.leave_room(if held { 2 * RESERVE } else { RESERVE })
+        self.check_room(if held { 2 * RESERVE } else { RESERVE })
     }
 
-    fn leave_room(&self, left: usize) -> Result<()> {
-        if self.fs.metadata.lock().has_room(left) {
-            return Ok(());
-        }
-        self.commit()?;
+    /// Whether the commit that was just made left so much room; if not, why.
+    fn check_room(&self, left: usize) -> Result<()> {
         let metadata = self.fs.metadata.lock();
         if metadata.has_room(left) { Ok(()) } else { Err(metadata.workbench.refusal.unwrap_or(Error::NoMemory)) }
     }
