@@ -25,6 +25,7 @@ mod buddy;
 pub mod checksum;
 pub mod chunks;
 mod copy;
+pub mod cpu;
 mod frame;
 mod layout;
 mod list;
