@@ -144,6 +144,7 @@ impl PageCache {
         let memory = self.memory;
         let wanted = |page: &FrameRef<'_>| zones == Zones::Ephemeral || memory.zone_of(page.pfn()) == Zone::Normal;
         let State { pages, files, inherited, .. } = state;
+        self.touched.drain(|key| pages.touch(key));
         let inherited = self.free_inherited(inherited, want, wait);
         let victims = core::iter::from_fn(|| pages.next_victim(budget, wanted)).take(want - inherited);
         inherited + self.part_with(files, victims, wait)

@@ -44,7 +44,7 @@ pub use frame::Frame;
 pub use layout::{Layout, LayoutError, Stats, Watermarks};
 pub use list::FrameList;
 pub use lock::{Lock, Rank};
-pub use map::{FrameMap, FrameMut, FrameRef, Key, Occupied, Taken, Vacant};
+pub use map::{FrameMap, FrameMut, FrameRef, Glance, Key, Occupied, Taken, Vacant};
 pub use memory::Memory;
 pub use meta::FrameMeta;
 pub use run::FrameRun;

@@ -100,7 +100,9 @@ impl FrameList {
 
     fn holds(&self, slot: u32) -> bool {
         let meta = &self.memory.meta()[slot as usize];
-        self.number != UNNAMED && meta.keeper.load(Acquire) == ON_LIST && meta.file.load(Relaxed) == self.number
+        self.number != UNNAMED
+            && meta.keeper.load(Acquire) == ON_LIST
+            && meta.key.load(Relaxed) == u64::from(self.number)
     }
 
     #[inline(always)]
@@ -109,7 +111,7 @@ impl FrameList {
         let slot = frame.disown().slot();
         let meta = &self.memory.meta()[slot as usize];
         // In this order, or who looks meanwhile whether the frame is on the list that it was on before would find it there.
-        meta.file.store(self.number, Relaxed);
+        meta.key.store(self.number.into(), Relaxed);
         sync::window();
         meta.keeper.store(ON_LIST, Release);
         slot
