@@ -27,6 +27,7 @@ mod time;
 mod write_behind;
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use bootloader_api::config::{BootloaderConfig, Mapping};
 use bootloader_api::{BootInfo, entry_point};
 use bootproto::Parcel;
@@ -111,7 +112,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     apic::init();
     let mut bus = pci::find();
     let mut devices = virtio::find(memory, &mut bus, command_line.mmio_slots());
-    let disks = virtio::disks(memory, &mut devices).into_iter().map(Arc::new).collect();
+    let count = processors.ids().len();
+    let disks: Vec<_> = virtio::disks(memory, &mut devices, count).into_iter().map(Arc::new).collect();
     let sources = Sources {
         wanted: command_line.donations().collect(),
         carve_out: installed.carve_out,
@@ -123,6 +125,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     cpu::enable_interrupts();
     let mute = (command_line.panic_at == Some(Stage::Mute)).then_some(1);
     smp::start(memory, &processors, installed.census.withheld > 0, mute);
+    let online = || smp::all().filter(|&(number, _)| smp::online().any(|online| online == number));
+    disks.iter().for_each(|disk| disk.lead_calls(online()));
 
     let machine =
         Machine { parcel, memory, memory_map: &boot_info.memory_regions, rsdp, census: installed.census, disks };
