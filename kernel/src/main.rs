@@ -26,6 +26,7 @@ mod system;
 mod time;
 mod write_behind;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use bootloader_api::config::{BootloaderConfig, Mapping};
@@ -130,10 +131,13 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
 
     let machine =
         Machine { parcel, memory, memory_map: &boot_info.memory_regions, rsdp, census: installed.census, disks };
-    let system = System::start(machine, sources, command_line.policy, handover);
+    let system: &System = Box::leak(Box::new(System::start(machine, sources, command_line.policy, handover)));
     fault::late(command_line.panic_at);
     system.generation.up(memory);
-    shell::run(&system)
+    if smp::has_others() {
+        system.begin_chores();
+    }
+    shell::run(system)
 }
 
 /// What part of the scratch area, one in this many, becomes early heap when there is a handover to read: enough for the

@@ -12,6 +12,7 @@ use crate::console::dmesg;
 use crate::drivers::virtio::blk::{self, Disk};
 use crate::fault::{self, Stage};
 use crate::generation::{Provoke, Step};
+use crate::smp::chores::{self, Chore};
 use crate::{bench, demo, power, smp, time};
 
 /// The commands of this room.
@@ -34,7 +35,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "cpus",
         usage: "",
-        help: "the CPUs that take part, by number, the ids of their APICs, and how often disks called them",
+        help: "the CPUs that take part, by number, the ids of their APICs, how often disks called them, and how often \
+               they made frames free or wrote behind when they had nothing to do",
         run: cpus,
     },
     Command { name: "uptime", usage: "", help: "how long this kernel has been running", run: uptime },
@@ -70,8 +72,11 @@ fn cpus(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     Args::parse(words, "")?.exactly([])?;
     for (number, id) in smp::all() {
         let part = if smp::online().any(|online| online == number) { "online" } else { "left out" };
-        let calls = blk::calls(number);
-        session.out.print(format_args!("CPU {number}  APIC {id}  {part}  disk interrupts: {calls}\n"));
+        let rooms = [Chore::Room, Chore::PreservableRoom].map(|chore| chores::begun(chore, number)).iter().sum::<u64>();
+        let (behind, calls) = (chores::begun(Chore::WriteBehind, number), blk::calls(number));
+        session.out.print(format_args!(
+            "CPU {number}  APIC {id}  {part}  disk interrupts: {calls}  reclaims: {rooms}  write-behinds: {behind}\n"
+        ));
     }
     Ok(())
 }
