@@ -151,7 +151,11 @@ impl Disk {
         let mut queues = Vec::new();
         queues.try_reserve_exact(count).map_err(|_| virtio_drivers::Error::DmaError)?;
         for number in 0..count {
-            let (ring, has_message) = device.make_ring(memory, number as u16)?;
+            let (ring, has_message) = match device.make_ring(memory, number as u16) {
+                // Some queues are as good as all.
+                Err(_) if number > 0 => break,
+                made => made?,
+            };
             let (calls, ring) = (AtomicBool::new(false), Lock::new(Rank::Disk, ring));
             queues.push(Queue { number, has_message, calls, ring });
         }
@@ -169,6 +173,7 @@ impl Disk {
             dead: AtomicBool::new(false),
             counters: Counters::default(),
         };
+        let count = disk.queues.len();
         let access = if disk.read_only { "read-only" } else { "read-write" };
         let queues = if count == 1 { "queue" } else { "queues" };
         info!(target: "virtio", "{}: {} sectors, {access}, {count} {queues}, at {place}", disk.name, disk.sectors);
