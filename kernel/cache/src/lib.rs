@@ -40,7 +40,7 @@ pub use handing::{HandedFile, HandedPage, Heritage, Progress};
 pub use inherited::{Identity, InheritedFile, InheritedPages, InheritedStats, Stamp};
 pub use pages::Stats;
 pub use read_ahead::ReadAhead;
-pub use reclaim::{DropWhat, OutOfMemory, Relief};
+pub use reclaim::{DropWhat, Helper, OutOfMemory, Relief};
 pub use trace::Read;
 
 use alloc::sync::Arc;
@@ -63,6 +63,7 @@ pub struct PageCache {
     /// The most pages that one miss reads from disk.
     window: u32,
     relief: Once<Relief>,
+    helper: Once<Helper>,
     /// Pages that became dirty since a writer looked whether they are too many.
     dirtied: AtomicU32,
     /// To read pages without the lock.
@@ -118,6 +119,7 @@ impl PageCache {
             cleancache,
             window,
             relief: Once::new(),
+            helper: Once::new(),
             dirtied: AtomicU32::new(0),
             glance,
             touched: Touched::new(),
