@@ -11,7 +11,7 @@ use crate::read_ahead::ReadAhead;
 use crate::trace::Trace;
 use cleancache::ghost::Ghosts;
 use cleancache::{Arrival, FileId, Keepsake};
-use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory, Pfn};
+use frames::{FRAME_SIZE, Frame, FrameMap, FrameRef, Key, Memory, PagePart, Pfn};
 
 pub(crate) const INACTIVE: u16 = 0;
 pub(crate) const ACTIVE: u16 = 1;
@@ -124,14 +124,12 @@ impl Pages {
         self.map.get(key).is_some()
     }
 
-    /// Copy from byte `within` of page `index` of `file` into `out`, if that page is here; whether it is. Reads are not traced here.
-    #[inline(always)]
+    /// Copy a part of page `index` of `file`, if that page is here; whether it is. Reads are not traced here.
     pub(crate) fn copy_page(
         &mut self,
         file: FileId,
         index: u32,
-        within: usize,
-        out: &mut [u8],
+        part: &mut PagePart<'_>,
         ahead: &mut ReadAhead,
     ) -> bool {
         let Some(page) = self.map.get(Key { file: file.slot(), index }) else { return false };
@@ -139,7 +137,7 @@ impl Pages {
             touch(page);
             self.counters.hits += 1;
         }
-        page.read(within, out);
+        page.read(part);
         true
     }
 
@@ -155,13 +153,11 @@ impl Pages {
         let mut done = 0;
         while done < out.len() {
             let at = pos + done as u64;
-            let index = (at / FRAME_SIZE as u64) as u32;
-            let within = at as usize % FRAME_SIZE;
-            let len = (out.len() - done).min(FRAME_SIZE - within);
-            if !self.copy_page(file, index, within, &mut out[done..done + len], ahead) {
+            let mut part = PagePart::first(at, &mut out[done..]);
+            if !self.copy_page(file, (at / FRAME_SIZE as u64) as u32, &mut part, ahead) {
                 break;
             }
-            done += len;
+            done += part.len();
         }
         done
     }
@@ -274,10 +270,10 @@ fn is_clean(page: &FrameRef<'_>) -> bool {
     matches!(page.order(), INACTIVE | ACTIVE)
 }
 
-/// Whether a page with these bits is as it would be if it had just been read.
+/// Whether a page with these bits is as it would be if it had just been read: one that is fresh is not referenced.
 #[inline]
 pub(crate) fn is_touched(bits: u16) -> bool {
-    bits & (FRESH | REFERENCED) == REFERENCED
+    bits & REFERENCED != 0
 }
 
 /// Note that a page is read. The first reading is the one that it was fetched for; only later ones count.

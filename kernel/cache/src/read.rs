@@ -12,7 +12,7 @@ use crate::{PageCache, State};
 use alloc::vec::Vec;
 use cleancache::{FileId, Keepsake, Wanted};
 use core::sync::atomic::Ordering::Acquire;
-use frames::{FRAME_SIZE, Frame, Key, Zones};
+use frames::{FRAME_SIZE, Frame, Key, PagePart, Zones};
 
 /// Consecutive pages that only the disk has, with the frames to fill.
 struct Gap {
@@ -47,11 +47,9 @@ impl PageCache {
         let mut done = 0;
         while done < out.len() {
             let at = pos + done as u64;
-            let (page, within) = (page_of(at)?, at as usize % FRAME_SIZE);
-            let len = (out.len() - done).min(FRAME_SIZE - within);
-            let part = &mut out[done..done + len];
-            if self.glance_at(file, page, within, part, ahead) || self.read_locked(file, page, within, part, ahead)? {
-                done += len;
+            let (page, mut part) = (page_of(at)?, PagePart::first(at, &mut out[done..]));
+            if self.glance_at(file, page, &mut part, ahead) || self.read_locked(file, page, &mut part, ahead)? {
+                done += part.len();
                 continue;
             }
             let fetch = ahead.fetch((last - page).saturating_add(1), self.window);
@@ -66,14 +64,10 @@ impl PageCache {
     /// happened but that `out` may have bytes of anybody.
     #[inline(always)]
     pub fn read_within_page(&self, file: FileId, size: u64, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> bool {
-        let (within, len) = (pos as usize % FRAME_SIZE, out.len());
-        let Ok(index) = page_of(pos) else { return false };
-        if len == 0 || len > FRAME_SIZE - within {
-            return false;
-        }
-        // Of a number of a page and one of bytes, this cannot overflow.
-        let end = pos + len as u64;
-        if end > size || !self.glance_at(file, index, within, out, ahead) {
+        // Of a number of a page and one of bytes, the sum cannot overflow.
+        let end = pos.wrapping_add(out.len() as u64);
+        let (Ok(index), Some(mut part)) = (page_of(pos), PagePart::all(pos, out)) else { return false };
+        if end > size || !self.glance_at(file, index, &mut part, ahead) {
             return false;
         }
         ahead.begin(pos);
@@ -81,27 +75,26 @@ impl PageCache {
         true
     }
 
-    /// Copy from byte `within` of page `index` of `file` into `out` without the lock; whether that was possible. If not, `out` has
-    /// bytes of anybody.
+    /// Copy a part of page `index` of `file` without the lock; whether that was possible. If not, the part has bytes of anybody.
     #[inline(always)]
-    fn glance_at(&self, file: FileId, index: u32, within: usize, out: &mut [u8], ahead: &mut ReadAhead) -> bool {
+    fn glance_at(&self, file: FileId, index: u32, part: &mut PagePart<'_>, ahead: &mut ReadAhead) -> bool {
         let key = Key { file: file.slot(), index };
-        let Some(bits) = self.glance.read(key, within, out) else { return false };
+        let Some(bits) = self.glance.read(key, part) else { return false };
         if self.era.load(Acquire) != ahead.era {
             return false;
         }
         if ahead.enters(index) {
             self.touched.hit();
             if !is_touched(bits) {
-                self.tell(key);
+                self.tell(key.packed());
             }
         }
         true
     }
 
-    /// Reclaim should hear that a page was read.
+    /// Reclaim should hear that the page with this key was read.
     #[cold]
-    fn tell(&self, key: Key) {
+    fn tell(&self, key: u64) {
         if self.touched.touch(key)
             && let Some(mut state) = self.state.try_lock()
         {
@@ -114,15 +107,14 @@ impl PageCache {
         &self,
         file: FileId,
         index: u32,
-        within: usize,
-        out: &mut [u8],
+        part: &mut PagePart<'_>,
         ahead: &mut ReadAhead,
     ) -> Result<bool, FillError> {
         let mut state = self.state.lock();
         let State { pages, files, .. } = &mut *state;
         let ino = files.ino(file).ok_or(FillError::Unmounted)?;
         let hits = pages.counters.hits;
-        let here = pages.copy_page(file, index, within, out, ahead);
+        let here = pages.copy_page(file, index, part, ahead);
         pages.counters.misses += u64::from(!here);
         match &mut pages.trace {
             Some(trace) if hits != pages.counters.hits => trace.note(ino, index),

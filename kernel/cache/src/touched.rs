@@ -49,8 +49,8 @@ impl Touched {
         self.desks[cpu::number() % PROCESSORS].hits.fetch_add(1, Relaxed);
     }
 
-    /// Reclaim should hear that a page was read; whether the batch is full, so that it should hear of it now.
-    pub(crate) fn touch(&self, key: Key) -> bool {
+    /// Reclaim should hear that the page with this key was read; whether the batch is full, so that it should hear of it now.
+    pub(crate) fn touch(&self, key: u64) -> bool {
         let number = cpu::number() % PROCESSORS;
         let desk = &self.desks[number];
         if self.used.load(Relaxed) <= number {
@@ -58,7 +58,7 @@ impl Touched {
         }
         let next = desk.next.load(Relaxed);
         if let Some(page) = desk.pages.get(next) {
-            page.store(key.packed(), Relaxed);
+            page.store(key, Relaxed);
         }
         let full = next + 1 >= BATCH;
         desk.next.store(if full { 0 } else { next + 1 }, Relaxed);

@@ -3,7 +3,7 @@
 //! One string instruction each, which is the least that a processor takes (512 counted instructions for a page), and opaque to
 //! the compiler: it may assume nothing of the bytes, so a page that a host changes meanwhile is merely copied as it is found.
 
-use crate::addr::Page;
+use crate::addr::{FRAME_SIZE, Page};
 use core::ptr::NonNull;
 
 /// Copy words of 8 bytes.
@@ -32,13 +32,13 @@ unsafe fn words(from: NonNull<u8>, to: NonNull<u8>, count: usize) {
     }
 }
 
-/// Copy bytes, fewer than eight of them.
+/// Of `len` bytes copy those that do not make a word any more.
 ///
 /// # Safety
-/// As for [`words`].
-#[inline(never)]
-unsafe fn bytes(from: NonNull<u8>, to: NonNull<u8>, count: usize) {
-    for at in 0..count {
+/// As for [`words`], of `len` bytes.
+#[cold]
+unsafe fn last_bytes(from: NonNull<u8>, to: NonNull<u8>, len: usize) {
+    for at in len - len % 8..len {
         // SAFETY: the caller's promise. A volatile access is one of its own.
         unsafe { to.byte_add(at).write(from.byte_add(at).read_volatile()) };
     }
@@ -55,25 +55,55 @@ pub(crate) unsafe fn page(from: NonNull<Page>, to: NonNull<Page>) {
     unsafe { words(from.cast(), to.cast(), size_of::<Page>() / 8) };
 }
 
-/// Copy bytes of a page, from byte `at` on, as many as `to` has; no more than there are. Others in this program may write to the page
-/// meanwhile: what was copied is then no particular state of it.
+/// A part of a page, as somebody wants to read it: from where on, and into what, which is no longer than the rest of the page.
+#[derive(Debug)]
+pub struct PagePart<'a> {
+    at: usize,
+    out: &'a mut [u8],
+}
+
+impl<'a> PagePart<'a> {
+    /// All of `out`, from byte `pos` of a file on; `None` when that is more than the rest of a page.
+    #[inline(always)]
+    pub fn all(pos: u64, out: &'a mut [u8]) -> Option<Self> {
+        let at = pos as usize % FRAME_SIZE;
+        (at + out.len() <= FRAME_SIZE).then_some(Self { at, out })
+    }
+
+    /// As much of the beginning of `out` as the page has from byte `pos` of its file on.
+    pub fn first(pos: u64, out: &'a mut [u8]) -> Self {
+        let at = pos as usize % FRAME_SIZE;
+        let len = out.len().min(FRAME_SIZE - at);
+        Self { at, out: &mut out[..len] }
+    }
+
+    /// How many bytes it has.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.out.is_empty()
+    }
+}
+
+/// Copy a part of a page. Others in this program may write to the page meanwhile: what was copied is then no particular state of it.
 ///
 /// # Safety
-/// The page is memory for as long as the program runs, and `to` is no part of it.
+/// The page is memory for as long as the program runs, and what the part is copied into is no part of it.
 #[inline(always)]
-pub(crate) unsafe fn part(from: NonNull<Page>, at: usize, to: &mut [u8]) {
-    let at = at.min(size_of::<Page>());
-    let len = to.len().min(size_of::<Page>() - at);
-    let to = NonNull::from(to).cast::<u8>();
-    // SAFETY: `at` is within the page, or its end; both are valid for `len` bytes from there on, apart from each other (the caller's
-    // promise, and `to` is borrowed). The bytes are read by instructions that the compiler knows nothing of, so it assumes nothing
-    // of them.
+pub(crate) unsafe fn part(from: NonNull<Page>, to: &mut PagePart<'_>) {
+    let (at, len) = (to.at, to.out.len());
+    let to = NonNull::from(&mut *to.out).cast::<u8>();
+    // SAFETY: both are valid for `len` bytes (a `PagePart` ends with its page) apart from each other (the caller's promise, and
+    // `to` is borrowed). The bytes are read by instructions that the compiler knows nothing of, so it assumes nothing of them.
     unsafe {
         let from = from.cast::<u8>().byte_add(at);
         words(from, to, len / 8);
-        let rest = len % 8;
-        if rest != 0 {
-            bytes(from.byte_add(len - rest), to.byte_add(len - rest), rest);
+        if !len.is_multiple_of(8) {
+            last_bytes(from, to, len);
         }
     }
 }

@@ -40,6 +40,7 @@ mod sync;
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};
 pub use annex::AnnexError;
 pub use aside::ClaimError;
+pub use copy::PagePart;
 pub use frame::Frame;
 pub use layout::{Layout, LayoutError, Stats, Watermarks};
 pub use list::FrameList;

@@ -2,7 +2,7 @@
 
 use super::index::Index;
 use super::{FrameMap, Key};
-use crate::copy;
+use crate::copy::{self, PagePart};
 use crate::memory::Memory;
 use crate::meta::FrameMeta;
 use crate::sync;
@@ -25,11 +25,10 @@ impl FrameMap {
 }
 
 impl Glance {
-    /// Copy the bytes of the frame under `key` from byte `at` on into `out`, as far as there are some. Returns the bits that belong to
-    /// the map's user; `None` when the frame is not there, or changed or taken meanwhile. `out` has
-    /// bytes of anybody then.
+    /// Copy a part of the page under `key`. Returns the bits that belong to the map's user; `None` when the page is not there, or
+    /// changed or taken meanwhile. The part has bytes of anybody then.
     #[inline(always)]
-    pub fn read(&self, key: Key, at: usize, out: &mut [u8]) -> Option<u16> {
+    pub fn read(&self, key: Key, part: &mut PagePart<'_>) -> Option<u16> {
         let bucket = self.index.bucket(key);
         let version = self.index.version(bucket);
         let mut slot = self.index.head(bucket).load(Acquire);
@@ -40,9 +39,9 @@ impl Glance {
                 let private = record.private.load(Relaxed);
                 sync::window();
                 // SAFETY: `slot` is a frame of this machine, so its bytes are memory for ever; that somebody changes them
-                // meanwhile is allowed, and `out` is somebody else's. What was copied counts only if the version says that the
+                // meanwhile is allowed, and what it is copied into is somebody else's. What was copied counts only if the version says that the
                 // frame was in the map all the while and nobody changed it.
-                unsafe { copy::part(self.memory.page(slot), at, out) };
+                unsafe { copy::part(self.memory.page(slot), part) };
                 return version.stands().then_some(private);
             }
             slot = record.bucket_next.load(Acquire);
@@ -76,29 +75,33 @@ mod tests {
         map
     }
 
+    fn look(glance: &Glance, key: Key, at: u64, out: &mut [u8]) -> Option<u16> {
+        glance.read(key, &mut PagePart::first(at, out))
+    }
+
     #[test]
     fn a_glance_sees_what_is_there_and_nothing_else() {
         let arena = Arena::new(16);
         let mut map = map_of(&arena);
         let glance = map.glance();
         let mut out = [0; 5];
-        assert_eq!(glance.read(KEY, 0, &mut out), None, "nothing is there");
+        assert_eq!(look(&glance, KEY, 0, &mut out), None, "nothing is there");
         let mut frame = arena.memory().allocate(Zones::Ephemeral).expect("a frame");
         frame.bytes_mut()[3..8].copy_from_slice(b"bytes");
         map.insert(KEY, frame, 0, 0x1234).expect("a free place");
-        assert_eq!(glance.read(KEY, 3, &mut out), Some(0x1234));
+        assert_eq!(look(&glance, KEY, 3, &mut out), Some(0x1234));
         assert_eq!(&out, b"bytes");
         let other = Key { index: 8, ..KEY };
-        assert_eq!(glance.read(other, 3, &mut out), None, "another page");
+        assert_eq!(look(&glance, other, 3, &mut out), None, "another page");
         {
             let mut page = map.get_mut(KEY).expect("the page");
             page.bytes_mut()[3] = b'B';
-            assert_eq!(glance.read(KEY, 3, &mut out), None, "it is being changed");
+            assert_eq!(look(&glance, KEY, 3, &mut out), None, "it is being changed");
         }
-        assert_eq!(glance.read(KEY, 3, &mut out), Some(0x1234));
+        assert_eq!(look(&glance, KEY, 3, &mut out), Some(0x1234));
         assert_eq!(&out, b"Bytes");
         drop(map.remove(KEY));
-        assert_eq!(glance.read(KEY, 3, &mut out), None, "it was taken");
+        assert_eq!(look(&glance, KEY, 3, &mut out), None, "it was taken");
     }
 
     /// Real threads, for what a scheduler of interleavings cannot show: the order in which processors see things.
@@ -112,7 +115,7 @@ mod tests {
             let reader = || {
                 let (mut out, mut seen) = ([0; FRAME_SIZE], 0);
                 while !over.load(Ordering::Relaxed) {
-                    if glance.read(KEY, 0, &mut out).is_some() {
+                    if look(&glance, KEY, 0, &mut out).is_some() {
                         assert!(out.iter().all(|&byte| byte == out[0] && byte != 0xee), "{} and others", out[0]);
                         seen += 1;
                     }

@@ -3,7 +3,7 @@
 use super::index::{Bucket, Index};
 use super::{FrameMap, Key, key_of};
 use crate::addr::{Page, Pfn};
-use crate::copy;
+use crate::copy::{self, PagePart};
 use crate::frame::Frame;
 use crate::memory::Memory;
 use crate::meta::FrameMeta;
@@ -57,11 +57,11 @@ impl<'a> FrameRef<'a> {
         unsafe { to.copy_page(self.memory.page(self.slot)) };
     }
 
-    /// Copy its bytes from byte `at` on into `out`, as far as there are some.
-    #[inline(always)]
-    pub fn read(&self, at: usize, out: &mut [u8]) {
-        // SAFETY: the map owns this frame and is borrowed, so nobody changes or frees it, and `out` is somebody else's.
-        unsafe { copy::part(self.memory.page(self.slot), at, out) };
+    /// Copy a part of its bytes.
+    #[inline]
+    pub fn read(&self, part: &mut PagePart<'_>) {
+        // SAFETY: the map owns this frame and is borrowed, so nobody changes or frees it, and what it is copied into is somebody else's.
+        unsafe { copy::part(self.memory.page(self.slot), part) };
     }
 
     /// Its bytes.
