@@ -58,10 +58,10 @@ impl PageCache {
     /// [`OutOfMemory`], when nothing is left to evict.
     pub fn allocate(&self, zones: Zones) -> Result<Frame, OutOfMemory> {
         let marks = self.memory.watermarks();
-        let free = self.memory.free_frames(zones);
-        if free <= marks.low {
+        if !self.memory.has_more(zones, marks.low) {
+            let free = self.memory.free_frames(zones);
             self.reclaim_in(zones, (marks.high - free.min(marks.high)) as usize);
-            if self.memory.free_frames(zones) <= marks.min && !self.relieved(zones, marks.high) {
+            if !self.memory.has_more(zones, marks.min) && !self.relieved(zones, marks.high) {
                 return Err(OutOfMemory);
             }
         }
