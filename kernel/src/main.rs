@@ -102,6 +102,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
         Err(reason) => panic!("no memory to work with: {reason}"),
     };
     let memory = installed.memory;
+    memory.keep_at_hand(processors.ids().len().max(1));
     if installed.carve_out.count < to_donate {
         warn!(target: "mm", "only {} frames to donate", installed.carve_out.count);
     }

@@ -155,7 +155,8 @@ fn judged(outcome: std::result::Result<(), String>) -> Tally {
 }
 
 /// Threads in random interleavings: the locks are another build's.
-const INTERLEAVINGS: [&str; 6] = ["--package", "cache", "--features", "shuttle", "--test", "interleavings"];
+const INTERLEAVINGS: [&str; 8] =
+    ["--package", "frames", "--package", "cache", "--features", "shuttle", "--test", "interleavings"];
 
 /// Everything that `cargo test` runs, counted.
 fn host_tests(places: &Places) -> Result<Tally> {

@@ -61,10 +61,10 @@ impl PageCache {
     /// [`OutOfMemory`], when nothing is left to evict.
     pub fn allocate(&self, zones: Zones) -> Result<Frame, OutOfMemory> {
         let marks = self.memory.watermarks();
-        let free = self.memory.free_frames(zones);
-        if free <= marks.low && !self.is_helped(zones, free) {
+        if !self.memory.has_more(zones, marks.low) && !self.is_helped(zones) {
+            let free = self.memory.free_frames(zones);
             self.reclaim_in(zones, (marks.high - free.min(marks.high)) as usize);
-            if self.memory.free_frames(zones) <= marks.min && !self.relieved(zones, marks.high) {
+            if !self.memory.has_more(zones, marks.min) && !self.relieved(zones, marks.high) {
                 return Err(OutOfMemory);
             }
         }
@@ -91,11 +91,11 @@ impl PageCache {
         self.helper.call_once(|| helper);
     }
 
-    /// Whether `free` frames are enough since others become free.
+    /// Whether the frames that are free are enough since others become free.
     #[cold]
-    fn is_helped(&self, zones: Zones, free: u32) -> bool {
+    fn is_helped(&self, zones: Zones) -> bool {
         let Watermarks { min, low, .. } = self.memory.watermarks();
-        self.helper.get().is_some_and(|helper| helper(zones) && free > min + (low - min) / 2)
+        self.helper.get().is_some_and(|helper| helper(zones) && self.memory.has_more(zones, min + (low - min) / 2))
     }
 
     /// Make some frames free for those who will want them, as long as there are not as many as there should be. Whether there is more

@@ -35,6 +35,7 @@ impl Buddy {
     }
 
     /// Take a block of 2^`order` frames: the smallest that serves, its upper halves put back.
+    #[inline(always)]
     pub(crate) fn take(&mut self, meta: &[FrameMeta], order: u32) -> Option<u32> {
         if order > MAX_ORDER {
             return None;
@@ -55,6 +56,21 @@ impl Buddy {
         Some(slot)
     }
 
+    /// Take single frames, as many as `slots` has room for or there are: whole small blocks, if it can be, in the order in which they lie.
+    /// Returns how many.
+    pub(crate) fn take_some(&mut self, meta: &[FrameMeta], slots: &mut [u32]) -> usize {
+        let mut count = 0;
+        while self.occupied != 0
+            && let Some(order) = (slots.len() - count).checked_ilog2()
+        {
+            let order = order.min(self.occupied.trailing_zeros());
+            let Some(first) = self.take(meta, order) else { break };
+            (first..first + (1 << order)).zip(&mut slots[count..]).for_each(|(slot, place)| *place = slot);
+            count += 1 << order;
+        }
+        count
+    }
+
     /// Take the largest block of at least 2^`order` frames that the hypervisor was not told of, with its order.
     pub(crate) fn take_untold(&mut self, meta: &[FrameMeta], order: u32) -> Option<(u32, u32)> {
         // Those that were not told of stand at the front.
@@ -68,6 +84,7 @@ impl Buddy {
     }
 
     /// Give back the block of 2^`order` frames at `slot`, of which the hypervisor was told or not.
+    #[inline(always)]
     pub(crate) fn give(&mut self, meta: &[FrameMeta], mut slot: u32, mut order: u32, mut told: bool) {
         self.free += 1 << order;
         while order < MAX_ORDER {

@@ -20,13 +20,26 @@ pub fn number() -> usize {
 #[cfg(all(not(target_os = "none"), not(feature = "shuttle")))]
 #[inline]
 pub fn number() -> usize {
+    host::NUMBER.get()
+}
+
+/// Let this thread play another processor.
+#[cfg(all(not(target_os = "none"), not(feature = "shuttle")))]
+pub fn play(number: usize) {
+    host::NUMBER.set(number % PROCESSORS);
+}
+
+#[cfg(all(not(target_os = "none"), not(feature = "shuttle")))]
+mod host {
+    use super::PROCESSORS;
+    use core::cell::Cell;
     use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
     static NEXT: AtomicUsize = AtomicUsize::new(0);
+
     std::thread_local! {
-        static NUMBER: usize = NEXT.fetch_add(1, Relaxed) % PROCESSORS;
+        pub static NUMBER: Cell<usize> = Cell::new(NEXT.fetch_add(1, Relaxed) % PROCESSORS);
     }
-    NUMBER.with(|number| *number)
 }
 
 /// The number of the scheduler's thread, the same whenever a schedule is repeated.

@@ -138,7 +138,7 @@ impl Frame {
 
 impl Drop for Frame {
     fn drop(&mut self) {
-        self.memory().give(self.0.slot(), 0);
+        self.memory().give_one(self.0.slot());
     }
 }
 

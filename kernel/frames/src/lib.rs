@@ -33,9 +33,11 @@ pub mod lock;
 mod map;
 mod memory;
 mod meta;
+mod percpu;
 mod report;
 mod run;
 mod sync;
+mod zone;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};
 pub use annex::AnnexError;

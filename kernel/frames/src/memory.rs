@@ -6,12 +6,13 @@
 use crate::addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, Zone, Zones};
 use crate::annex::{AnnexError, Annexes};
 use crate::aside::{ClaimError, SetAside};
-use crate::buddy::{Buddy, MAX_ORDER};
+use crate::buddy::MAX_ORDER;
 use crate::frame::{Frame, Name};
 use crate::layout::{Layout, LayoutError, Stats, Watermarks, in_order};
 use crate::lock::{Lock, Rank};
 use crate::meta::{FrameMeta, NIL};
 use crate::run::FrameRun;
+use crate::zone::FreeFrames;
 use alloc::boxed::Box;
 use core::fmt;
 use core::ops::Range;
@@ -45,8 +46,8 @@ pub struct Memory {
     annexes: Annexes,
     /// The slots of the scratch area.
     scratch_area: Range<u32>,
-    scratch: Lock<Buddy>,
-    normal: Lock<Buddy>,
+    scratch: FreeFrames,
+    normal: FreeFrames,
     total: u64,
     set_aside: Lock<SetAside>,
     watermarks: Watermarks,
@@ -139,8 +140,8 @@ impl Memory {
             span: count,
             annexes: Annexes::new(count, records),
             scratch_area: scratch.clone(),
-            scratch: Lock::new(Rank::Frames, Buddy::new(scratch.clone(), 0..0)),
-            normal: Lock::new(Rank::Frames, Buddy::new(0..count, scratch)),
+            scratch: FreeFrames::new(scratch.clone(), 0..0),
+            normal: FreeFrames::new(0..count, scratch),
             total: 0,
             set_aside: Lock::new(Rank::SetAside, SetAside::new()),
             watermarks: Watermarks { min: 0, low: 0, high: 0 },
@@ -191,7 +192,7 @@ impl Memory {
         let above = slots.start.max(area.end)..slots.end;
         for (zone, part) in [(&self.normal, below), (&self.scratch, within), (&self.normal, above)] {
             if !part.is_empty() {
-                zone.lock().give_range(self.meta, part.start, part.end);
+                zone.give_range(self.meta, part);
             }
         }
     }
@@ -291,8 +292,9 @@ impl Memory {
         unsafe { self.window.byte_add(distance << FRAME_SHIFT).cast() }
     }
 
-    /// The free lists of a frame; `None` for one that is not ours to free.
-    fn zone_lock(&self, slot: u32) -> Option<&Lock<Buddy>> {
+    /// The free frames of a frame's zone; `None` for one that is not ours to free.
+    #[inline]
+    fn free_frames_at(&self, slot: u32) -> Option<&FreeFrames> {
         match self.zone_of_slot(slot) {
             Zone::Scratch => Some(&self.scratch),
             Zone::Normal => Some(&self.normal),
@@ -326,45 +328,68 @@ impl Memory {
 
     /// One frame, its bytes unspecified; `None` when there is none in these zones.
     pub fn allocate(&'static self, zones: Zones) -> Option<Frame> {
-        let slot = self.take(zones, 0)?;
-        Some(Frame::own(self.name(slot)))
+        Some(Frame::own(self.name(self.take_one(zones)?)))
     }
 
     /// 2^`order` consecutive frames, aligned to their number, up to order 10; `None` when no such block is free.
     pub fn allocate_run(&'static self, zones: Zones, order: u32) -> Option<FrameRun> {
-        let slot = self.take(zones, order)?;
+        let slot = if order == 0 { self.take_one(zones)? } else { self.take(zones, order)? };
         Some(FrameRun::own(self.name(slot), 1 << order))
     }
 
-    fn take(&self, zones: Zones, order: u32) -> Option<u32> {
-        let from_scratch = match zones {
-            Zones::Ephemeral => self.scratch.lock().take(self.meta, order),
-            Zones::Preservable => None,
+    #[inline]
+    fn take_one(&self, zones: Zones) -> Option<u32> {
+        let slot = match zones {
+            Zones::Ephemeral => self.scratch.take_one(self.meta).or_else(|| self.normal.take_one(self.meta)),
+            Zones::Preservable => self.normal.take_one(self.meta),
         };
-        let slot = from_scratch.or_else(|| self.normal.lock().take(self.meta, order))?;
+        let slot = slot.or_else(|| self.take(zones, 0))?;
+        self.check(slot, 0);
+        Some(slot)
+    }
+
+    /// A block, if need be with the frames that are at hand of all processors.
+    fn take(&self, zones: Zones, order: u32) -> Option<u32> {
+        let take = || self.zones(zones).find_map(|zone| zone.take(self.meta, order));
+        let slot = take().or_else(|| {
+            self.gather(zones);
+            take()
+        })?;
         self.check(slot, order);
         Some(slot)
     }
 
-    /// Give back 2^`order` frames at `slot`. Only the drop of an owner comes here.
-    pub(crate) fn give(&self, slot: u32, order: u32) {
-        let Some(zone) = self.zone_lock(slot) else { return };
-        if cfg!(debug_assertions) {
-            self.poison(slot, 1 << order);
-        }
-        zone.lock().give(self.meta, slot, order, false);
+    /// Put what is at hand of any processor on the free lists.
+    #[cold]
+    pub(crate) fn gather(&self, zones: Zones) {
+        self.zones(zones).for_each(|zone| zone.gather(self.meta));
     }
 
-    /// The free lists of these zones.
-    pub(crate) fn zones(&self, zones: Zones) -> impl Iterator<Item = &Lock<Buddy>> {
+    /// From now on `processors` processors each keep some frames at hand, all together no more than the reserve. What is said first holds.
+    pub fn keep_at_hand(&self, processors: usize) {
+        self.zones(Zones::Ephemeral).for_each(|zone| zone.keep_at_hand(processors, self.watermarks.min));
+    }
+
+    /// Give back a frame. Only the drop of an owner comes here.
+    #[inline]
+    pub(crate) fn give_one(&self, slot: u32) {
+        let Some(zone) = self.free_frames_at(slot) else { return };
+        if cfg!(debug_assertions) {
+            self.poison(slot, 1);
+        }
+        zone.give_one(self.meta, slot);
+    }
+
+    /// The free frames of these zones.
+    pub(crate) fn zones(&self, zones: Zones) -> impl Iterator<Item = &FreeFrames> {
         let scratch = (zones == Zones::Ephemeral).then_some(&self.scratch);
         scratch.into_iter().chain([&self.normal])
     }
 
     /// Give back a block that the hypervisor was told of.
     pub(crate) fn give_told(&self, slot: u32, order: u32) {
-        if let Some(zone) = self.zone_lock(slot) {
-            zone.lock().give(self.meta, slot, order, true);
+        if let Some(zone) = self.free_frames_at(slot) {
+            zone.give(self.meta, slot, order, true);
         }
     }
 
@@ -379,6 +404,9 @@ impl Memory {
     pub(crate) fn give_slots(&self, slots: Range<u32>) {
         if slots.start >= self.span {
             return;
+        }
+        if slots.len() == 1 {
+            return self.give_one(slots.start);
         }
         if cfg!(debug_assertions) {
             self.poison(slots.start, slots.end - slots.start);
@@ -436,18 +464,21 @@ impl Memory {
     pub fn stats(&self) -> Stats {
         Stats {
             total: self.total,
-            free_scratch: u64::from(free_in(&self.scratch)),
-            free_normal: u64::from(free_in(&self.normal)),
+            free_scratch: u64::from(self.scratch.frames()),
+            free_normal: u64::from(self.normal.frames()),
             set_aside: self.set_aside.lock().frames(),
         }
     }
 
     /// Free frames that an allocation from `zones` can choose from.
     pub fn free_frames(&self, zones: Zones) -> u32 {
-        match zones {
-            Zones::Preservable => free_in(&self.normal),
-            Zones::Ephemeral => free_in(&self.normal) + free_in(&self.scratch),
-        }
+        self.zones(zones).map(FreeFrames::frames).sum()
+    }
+
+    /// Whether more than `than` frames of `zones` are free. What other processors have at hand is looked at only when it matters.
+    #[inline]
+    pub fn has_more(&self, zones: Zones, than: u32) -> bool {
+        self.zones(zones).map(FreeFrames::listed).sum::<u32>() > than || self.free_frames(zones) > than
     }
 
     /// When free frames are few.
@@ -470,11 +501,6 @@ impl Memory {
     pub fn records(&self) -> usize {
         self.meta.len()
     }
-}
-
-/// One zone at a time: its lock is closed again when this returns.
-fn free_in(zone: &Lock<Buddy>) -> u32 {
-    zone.lock().free_frames()
 }
 
 /// The records that a machine of this layout needs.

@@ -20,6 +20,8 @@ impl Memory {
         most: usize,
         tell: impl FnOnce(&mut [FrameRun]) -> bool,
     ) -> usize {
+        // Single frames at hand of some processor would keep their blocks apart.
+        self.gather(Zones::Ephemeral);
         let mut blocks = Vec::with_capacity(most);
         blocks.extend(core::iter::from_fn(|| self.take_untold(min_order)).take(most));
         let count = blocks.len();
@@ -39,8 +41,7 @@ impl Memory {
     }
 
     fn take_untold(&'static self, min_order: u32) -> Option<FrameRun> {
-        let (slot, order) =
-            self.zones(Zones::Ephemeral).find_map(|zone| zone.lock().take_untold(self.meta(), min_order))?;
+        let (slot, order) = self.zones(Zones::Ephemeral).find_map(|zone| zone.take_untold(self.meta(), min_order))?;
         // Its bytes are about to be lost, so what they should be is checked now and not expected later.
         self.check(slot, order);
         Some(FrameRun::own(self.name(slot), 1 << order))

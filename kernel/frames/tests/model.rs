@@ -1,6 +1,7 @@
 //! The allocator, lists and maps against slow obvious models.
 
 use frames::arena::{Arena, BASE};
+use frames::cpu;
 use frames::{ClaimError, Frame, FrameList, FrameMap, FrameRun, Key, Pfn, PfnRange, Zone, Zones};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,10 @@ const SCRATCH: usize = 700;
 #[derive(Clone, Debug)]
 enum Op {
     One { preservable: bool },
+    Many { preservable: bool, count: usize },
     Run { preservable: bool, order: u32 },
     Free(usize),
+    FreeMany(usize),
     Split(usize, usize),
 }
 
@@ -20,7 +23,9 @@ fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
         3 => any::<bool>().prop_map(|preservable| Op::One { preservable }),
         2 => (any::<bool>(), 0..=11u32).prop_map(|(preservable, order)| Op::Run { preservable, order }),
+        1 => (any::<bool>(), 1..400_usize).prop_map(|(preservable, count)| Op::Many { preservable, count }),
         4 => any::<usize>().prop_map(Op::Free),
+        1 => (1..400_usize).prop_map(Op::FreeMany),
         1 => (any::<usize>(), any::<usize>()).prop_map(|(which, at)| Op::Split(which, at)),
     ]
 }
@@ -63,17 +68,33 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_frame_has_one_owner(ops in proptest::collection::vec(op(), 1..120)) {
+    fn every_frame_has_one_owner(
+        processors in 0..5_usize,
+        ops in proptest::collection::vec((0..5_usize, op()), 1..200),
+    ) {
         let arena = Arena::with_scratch(FRAMES, SCRATCH);
         let memory = arena.memory();
+        if processors > 0 {
+            memory.keep_at_hand(processors);
+        }
         let mut held: Vec<FrameRun> = Vec::new();
-        for op in ops {
+        for (processor, op) in ops {
+            // One more than there are said to be has nothing at hand.
+            cpu::play(processor);
             match op {
                 Op::One { preservable } => {
                     let frame = memory.allocate(zones(preservable));
                     prop_assert_eq!(frame.is_some(), has_block(&held, zones(preservable), 0));
                     held.extend(frame.map(FrameRun::from));
                 }
+                Op::Many { preservable, count } => {
+                    let frames = (0..count).filter_map(|_| memory.allocate(zones(preservable)));
+                    let frames: Vec<FrameRun> = frames.map(FrameRun::from).collect();
+                    let is_short = frames.len() < count;
+                    held.extend(frames);
+                    prop_assert!(!is_short || !has_block(&held, zones(preservable), 0));
+                }
+                Op::FreeMany(count) => held.truncate(held.len().saturating_sub(count)),
                 Op::Run { preservable, order } => {
                     let run = memory.allocate_run(zones(preservable), order);
                     let possible = order <= 10 && has_block(&held, zones(preservable), order);

@@ -115,7 +115,7 @@ impl Heap {
         };
         // Before the last frames go: whoever allocates with the page cache locked cannot evict, and lives on them.
         let takes_frames = slab::class_for(&layout).is_none_or(|class| self.slabs.lock().is_full(class));
-        if takes_frames && memory.free_frames(Zones::Ephemeral) <= memory.watermarks().min {
+        if takes_frames && !memory.has_more(Zones::Ephemeral, memory.watermarks().min) {
             self.make_room(frames_for(&layout));
         }
         attempt().or_else(|| {
