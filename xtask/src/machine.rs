@@ -76,6 +76,8 @@ pub struct Machine {
     pub disk: Option<Disk>,
     /// Processors.
     pub processors: u32,
+    /// Queues of the disk, if it is not to have one for each processor.
+    pub queues: Option<u32>,
     /// Cleancache's policy, if not the kernel's choice.
     pub policy: Option<String>,
     /// Log level, if not the kernel's choice.
@@ -191,14 +193,15 @@ impl Machine {
         Ok(qemu)
     }
 
-    /// The disk, with a queue for each processor: on q35 that is what QEMU does by itself. A guest whose instructions are counted gets no
-    /// interrupts of it and looks on, since its clock would jump when it halts.
+    /// The disk. A guest whose instructions are counted gets no interrupts of it and looks on, since its clock would jump when it halts.
     fn disk_device(&self) -> String {
-        match (self.board, self.accel) {
-            (Board::Q35, Accel::Counted) => "virtio-blk-pci,drive=disk,disable-legacy=on,vectors=0".to_owned(),
-            (Board::Q35, _) => "virtio-blk-pci,drive=disk,disable-legacy=on".to_owned(),
-            (Board::Microvm, _) => format!("virtio-blk-device,drive=disk,num-queues={}", self.processors),
-        }
+        let queues = self.queues.unwrap_or(self.processors);
+        let device = match (self.board, self.accel) {
+            (Board::Q35, Accel::Counted) => "virtio-blk-pci,vectors=0,disable-legacy=on",
+            (Board::Q35, _) => "virtio-blk-pci,disable-legacy=on",
+            (Board::Microvm, _) => "virtio-blk-device",
+        };
+        format!("{device},drive=disk,num-queues={queues}")
     }
 
     /// One device each is all that the guest looks for, and a microvm has none that needs PCI.
@@ -274,6 +277,7 @@ pub(crate) mod tests {
             donations: vec![Donation { kind: Kind::CarveOut, size: Size::mib(16) }],
             disk: Some(Disk::sound("/t/a,b.img".into())),
             processors: 1,
+            queues: None,
             policy: Some("lru".to_owned()),
             log: Some(LogLevel::Debug),
             console: Console::Tagged,
@@ -307,15 +311,13 @@ pub(crate) mod tests {
         assert!(line(&machine).contains("virtio-blk-device,drive=disk,num-queues=1"));
         let machine = Machine { processors: 4, ..machine };
         assert!(line(&machine).contains("virtio-blk-device,drive=disk,num-queues=4"));
+        assert!(line(&Machine { queues: Some(2), ..machine }).contains("virtio-blk-device,drive=disk,num-queues=2"));
     }
 
     #[test]
     fn where_instructions_are_counted_no_disk_interrupts() {
         assert!(!line(&example()).contains("vectors"));
-        assert!(
-            line(&Machine { accel: Accel::Counted, ..example() })
-                .contains("virtio-blk-pci,drive=disk,disable-legacy=on,vectors=0")
-        );
+        assert!(line(&Machine { accel: Accel::Counted, ..example() }).contains("virtio-blk-pci,vectors=0,"));
     }
 
     fn with(board: Board, donations: &str) -> Machine {

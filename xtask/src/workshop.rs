@@ -70,6 +70,7 @@ impl Workshop {
             donations: Vec::new(),
             disk: None,
             processors: 1,
+            queues: None,
             policy: None,
             log: None,
             console: Console::Tagged,
@@ -95,6 +96,7 @@ impl Workshop {
             memory: flags.mem.unwrap_or(memory),
             donations,
             processors: flags.smp,
+            queues: None,
             policy: flags.policy.clone(),
             log: flags.log,
             ..self.machine_in(work)

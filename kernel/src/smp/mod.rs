@@ -19,6 +19,7 @@ use log::{info, warn};
 use crate::arch::apic::{self, Command};
 use crate::arch::local::{self, MOST};
 use crate::arch::start::{self, Trampoline};
+use crate::arch::trap::VECTOR_WAKE;
 use crate::arch::{cpu, paging, segments, stacks};
 use crate::time::Deadline;
 
@@ -152,6 +153,14 @@ pub fn all() -> impl Iterator<Item = (usize, u8)> {
 #[inline]
 pub fn has_others() -> bool {
     online().nth(1).is_some()
+}
+
+/// Wakes all other processors that halt, whatever they wait for.
+pub fn wake_others() {
+    let this = local::number();
+    for number in online().filter(|&number| number != this) {
+        apic::send(CPUS[number].id.load(Ordering::Relaxed), Command::Interrupt(VECTOR_WAKE));
+    }
 }
 
 /// The processors that take part, by number; the boot processor first.

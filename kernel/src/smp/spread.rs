@@ -6,12 +6,10 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{CPUS, chores, online};
-use crate::arch::apic::{self, Command};
+use super::{chores, has_others, wake_others};
 use crate::arch::cpu;
 use crate::arch::loan::{Desk, Work};
 use crate::arch::local;
-use crate::arch::trap::VECTOR_WAKE;
 
 static DESK: Desk = Desk::new();
 
@@ -19,13 +17,11 @@ static DESK: Desk = Desk::new();
 /// back when all are done with it. Within such work there is nobody left, so it is run here only. No lock may be held.
 pub fn spread(work: &Work<'_>) {
     let this = local::number();
-    let others = || online().filter(move |&number| number != this);
     let run = || {
-        others()
-            .for_each(|number| apic::send(CPUS[number].id.load(Ordering::Relaxed), Command::Interrupt(VECTOR_WAKE)));
+        wake_others();
         work(this);
     };
-    if others().next().is_none() || !DESK.lend(work, run) {
+    if !has_others() || !DESK.lend(work, run) {
         work(this);
     }
 }

@@ -47,6 +47,8 @@ pub struct Scenario {
     /// Processors.
     #[serde(default = "one", rename = "smp")]
     pub processors: u32,
+    /// Queues of the disk, if it is not to have one for each processor.
+    pub queues: Option<u32>,
     /// What is on the disk.
     #[serde(default)]
     pub disk: DiskKind,

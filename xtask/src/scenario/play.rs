@@ -49,6 +49,7 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
         memory: scenario.memory,
         donations: scenario.donate.clone(),
         processors: scenario.processors,
+        queues: scenario.queues,
         disk: prepared.disk.clone(),
         ..workshop.machine_in(&work)
     };

@@ -15,6 +15,7 @@ use super::{Disk, DiskError, Features};
 use crate::drivers::virtio::Found;
 use crate::drivers::virtio::common::Notifiers;
 use crate::drivers::virtio::interrupt::{Interrupt, Messages};
+use crate::smp;
 use crate::time::Deadline;
 
 /// How long a reset may take.
@@ -161,6 +162,8 @@ impl Disk {
         device.finish();
         self.set_up.store(seen.wrapping_add(1), Ordering::Release);
         self.queues.iter().for_each(|queue| queue.ring.lock().open());
+        // Nothing else tells those who halt that what they wait for is lost.
+        smp::wake_others();
         warn!(target: "virtio", "{name}: {reason}; reset, and set up again");
     }
 }
