@@ -1,13 +1,12 @@
-//! The ways of a page: in, out, and dropped.
+//! The ways of a page in, and those that are dropped. The way back out is in [`restore`](crate::restore).
 
+use crate::Offer;
 use crate::entries::{State, slot_of};
 use crate::names::FileId;
-use crate::policy::{Arrival, End, Entry, Keepsake, Place, Policy, QUEUES, Queues};
+use crate::policy::{Arrival, End, Place, QUEUES, Queues};
 use crate::pools::{Open, Pools};
 use crate::stats::{Refusal, Stored};
-use crate::{Offer, Wanted};
-use alloc::boxed::Box;
-use frames::{Frame, FrameMap, Key, Memory, Occupied, Taken, Vacant};
+use frames::{Frame, FrameMap, Key, Memory, Taken, Vacant};
 
 /// Why a run of stores ended.
 enum Ended {
@@ -152,38 +151,6 @@ impl State {
         (Stored::Refused(why), frame)
     }
 
-    pub(crate) fn restore_run(&mut self, file: FileId, pages: &mut [Wanted]) {
-        for page in pages {
-            (page.found, page.keepsake) = self.restore(file, page.index, &mut page.frame);
-        }
-    }
-
-    /// Whether the page was found, and what it takes along.
-    #[inline]
-    pub(crate) fn restore(&mut self, file: FileId, index: u32, frame: &mut Frame) -> (bool, Keepsake) {
-        let key = Key { file: file.slot(), index };
-        let Self { memory, config, policy, entries, pools, files, .. } = self;
-        let Some(record) = files.get_mut(file) else { return (false, Keepsake::default()) };
-        let Some(place) = entries.occupied(key) else {
-            record.misses += 1;
-            return (false, policy.miss(key));
-        };
-        let found = match config.exclusive {
-            true => restore_out(memory, policy, pools, place, frame),
-            false => restore_copy(policy, entries, pools, key, frame),
-        };
-        match found {
-            Some(keepsake) => {
-                record.hits += 1;
-                (true, keepsake)
-            }
-            None => {
-                record.misses += 1;
-                (false, policy.miss(key))
-            }
-        }
-    }
-
     #[inline]
     pub(crate) fn invalidate(&mut self, file: FileId, index: u32) {
         let Self { entries, pools, files, .. } = self;
@@ -233,34 +200,6 @@ fn settle(
     returned
 }
 
-/// Restore, and let the entry go.
-#[inline(always)]
-fn restore_out(
-    memory: &Memory,
-    policy: &mut Box<dyn Policy>,
-    pools: &mut Pools,
-    place: Occupied<'_>,
-    frame: &mut Frame,
-) -> Option<Keepsake> {
-    let mut open = pools.open(u32::from(place.order() / QUEUES))?;
-    let (taken, entries) = place.take();
-    let entry = Entry { key: taken.key, queue: taken.order % QUEUES, bits: taken.private };
-    let mut kept = taken.frame;
-    let sound = if open.pool.exchange && memory.is_ordinary(frame) {
-        core::mem::swap(frame, &mut kept);
-        true
-    } else {
-        frame.copy_frame(&kept);
-        !open.pool.checked || open.pool.confirms(kept.pfn(), frame.bytes())
-    };
-    open.release(kept);
-    if !sound {
-        return None;
-    }
-    open.pool.hits += 1;
-    Some(policy.hit(entry, &Queues::new(entries, open.slot, open.pool.donated, open.all_frames())))
-}
-
 /// The page in a frame has changed or gone.
 #[inline(always)]
 fn drop_entry(pools: &mut Pools, taken: Taken) {
@@ -268,30 +207,4 @@ fn drop_entry(pools: &mut Pools, taken: Taken) {
         open.pool.invalidations += 1;
         open.release(taken.frame);
     }
-}
-
-/// Restore, and keep the entry.
-fn restore_copy(
-    policy: &mut Box<dyn Policy>,
-    entries: &mut FrameMap,
-    pools: &mut Pools,
-    key: Key,
-    frame: &mut Frame,
-) -> Option<Keepsake> {
-    let found = entries.get(key)?;
-    let (order, bits, pfn) = (found.order(), found.private(), found.pfn());
-    found.copy_to(frame);
-    let slot = u32::from(order / QUEUES);
-    let mut open = pools.open(slot)?;
-    if open.pool.checked && !open.pool.confirms(pfn, frame.bytes()) {
-        open.release(entries.take(key)?.frame);
-        return None;
-    }
-    open.pool.hits += 1;
-    let entry = Entry { key, queue: order % QUEUES, bits };
-    let mut queues = Queues::new(entries, slot, open.pool.donated, open.all_frames());
-    let keepsake = policy.hit(entry, &queues);
-    let place = policy.stay(entry, &queues);
-    queues.move_to(key, place);
-    Some(keepsake)
 }

@@ -71,12 +71,12 @@ impl Lessons {
         self.stored[now as usize % AGES] += 1;
     }
 
-    /// A page of this age is wanted, which was stored in tick `then`.
+    /// So many pages of this age are wanted, which were stored in tick `then`.
     #[inline]
-    pub(crate) fn wanted(&mut self, then: u32, age: u32) {
+    pub(crate) fn wanted(&mut self, then: u32, age: u32, pages: u32) {
         if age < AGES as u32 {
             let found = &mut self.found[then as usize % AGES];
-            *found = found.wrapping_add(1);
+            *found = found.wrapping_add(pages);
         }
     }
 
@@ -186,7 +186,7 @@ mod tests {
             }
             for age in 0..AGES as u32 {
                 for _ in 0..wanted(age).min(if age <= now { u32::MAX } else { 0 }) {
-                    lessons.wanted(now.wrapping_sub(age), age);
+                    lessons.wanted(now.wrapping_sub(age), age, 1);
                 }
             }
             lessons.count(now + 1);

@@ -29,6 +29,7 @@ mod names;
 pub mod policy;
 mod pool;
 mod pools;
+mod restore;
 mod stats;
 mod tags;
 
@@ -286,12 +287,17 @@ impl Cleancache {
 
     /// Put pages of a file into their frames as far as they are here, in one operation.
     pub fn restore_run(&self, file: FileId, pages: &mut [Wanted]) {
-        self.state.lock().restore_run(file, pages);
+        let pages = pages.iter_mut().map(|page| (page.index, &mut page.frame, (&mut page.found, &mut page.keepsake)));
+        self.state.lock().restore_all(file, pages, |(page_found, page_keepsake), found, keepsake| {
+            (*page_found, *page_keepsake) = (found, keepsake);
+        });
     }
 
     /// Put one page into `frame` if it is here. `frame` may become another frame, by exchange; on a miss its bytes are unspecified.
     pub fn restore(&self, file: FileId, index: u32, frame: &mut Frame) -> bool {
-        self.state.lock().restore(file, index, frame).0
+        let mut restored = false;
+        self.state.lock().restore_all(file, core::iter::once((index, frame, ())), |(), found, _| restored = found);
+        restored
     }
 
     /// The page has changed, or is about to: drop its entry.

@@ -38,12 +38,12 @@ impl Policy for Picky {
         (arrival != UNWELCOME).then_some(Place { queue: 3, end: End::Young, bits: 0 })
     }
 
-    fn hit(&mut self, _: Entry, _: &Queues<'_>) -> Keepsake {
+    fn keepsake(&self, _: u16, _: u16) -> Keepsake {
         Keepsake::default()
     }
 
-    fn stay(&mut self, entry: Entry, _: &Queues<'_>) -> Place {
-        Place { queue: entry.queue, end: End::Young, bits: 0 }
+    fn stay(&mut self, queue: u16, _: u16) -> Place {
+        Place { queue, end: End::Young, bits: 0 }
     }
 
     fn miss(&mut self, _: Key) -> Keepsake {

@@ -2,7 +2,7 @@
 
 use crate::addr::{Page, Pfn};
 use crate::copy;
-use crate::memory::Memory;
+use crate::memory::{ALONE, Memory};
 use core::fmt;
 use core::mem::ManuallyDrop;
 use core::num::NonZeroU64;
@@ -24,7 +24,7 @@ impl Name {
     /// The machine's place in the table of machines.
     #[inline]
     pub(crate) fn place(self) -> u16 {
-        (self.0.get() >> PLACE_SHIFT) as u16
+        if ALONE { 0 } else { (self.0.get() >> PLACE_SHIFT) as u16 }
     }
 
     #[inline]

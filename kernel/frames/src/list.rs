@@ -3,7 +3,7 @@
 use crate::addr::Pfn;
 use crate::frame::Frame;
 use crate::memory::Memory;
-use crate::meta::{LOOSE, Links, NIL, ON_LIST};
+use crate::meta::{FrameMeta, LOOSE, Links, NIL, ON_LIST};
 use crate::sync;
 use core::fmt;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -50,8 +50,8 @@ impl FrameList {
     /// When the frame is another machine's.
     #[inline]
     pub fn push_front(&mut self, frame: Frame) {
-        let slot = self.adopt(frame);
-        self.links.push_front(self.memory.meta(), slot);
+        let (meta, slot) = self.adopt(frame);
+        self.links.push_front(meta, slot);
     }
 
     /// Put a frame at the back.
@@ -59,8 +59,8 @@ impl FrameList {
     /// # Panics
     /// When the frame is another machine's.
     pub fn push_back(&mut self, frame: Frame) {
-        let slot = self.adopt(frame);
-        self.links.push_back(self.memory.meta(), slot);
+        let (meta, slot) = self.adopt(frame);
+        self.links.push_back(meta, slot);
     }
 
     /// Take the frame at the front.
@@ -106,15 +106,16 @@ impl FrameList {
     }
 
     #[inline(always)]
-    fn adopt(&self, frame: Frame) -> u32 {
+    fn adopt(&self, frame: Frame) -> (&'static [FrameMeta], u32) {
         assert!(frame.is_of(self.memory), "a frame of another machine");
         let slot = frame.disown().slot();
-        let meta = &self.memory.meta()[slot as usize];
+        let meta = self.memory.meta();
+        let record = &meta[slot as usize];
         // In this order, or who looks meanwhile whether the frame is on the list that it was on before would find it there.
-        meta.key.store(self.number.into(), Relaxed);
+        record.key.store(self.number.into(), Relaxed);
         sync::window();
-        meta.keeper.store(ON_LIST, Release);
-        slot
+        record.keeper.store(ON_LIST, Release);
+        (meta, slot)
     }
 
     /// Take `slot`, which is on this list or `NIL`.
@@ -122,7 +123,7 @@ impl FrameList {
     fn release(&mut self, slot: u32) -> Option<Frame> {
         let meta = self.memory.meta();
         let record = meta.get(slot as usize)?;
-        self.links.unlink(meta, slot);
+        self.links.unlink_record(meta, record);
         record.keeper.store(LOOSE, Relaxed);
         Some(Frame::own(self.memory.name(slot)))
     }

@@ -117,7 +117,12 @@ impl Links {
     /// Take `slot`, which is on this list, off it.
     #[inline(always)]
     pub(crate) fn unlink(&mut self, meta: &[FrameMeta], slot: u32) {
-        let this = &meta[slot as usize];
+        self.unlink_record(meta, &meta[slot as usize]);
+    }
+
+    /// As [`Links::unlink`], for who has the record at hand.
+    #[inline(always)]
+    pub(crate) fn unlink_record(&mut self, meta: &[FrameMeta], this: &FrameMeta) {
         let (next, prev) = (this.next.load(Relaxed), this.prev.load(Relaxed));
         match meta.get(prev as usize) {
             Some(before) => before.next.store(next, Relaxed),

@@ -57,11 +57,11 @@ impl Policy for Arc {
         Some(Place { queue, end: End::Young, bits: 0 })
     }
 
-    fn hit(&mut self, _: Entry, _: &Queues<'_>) -> Keepsake {
+    fn keepsake(&self, _: u16, _: u16) -> Keepsake {
         PROVEN
     }
 
-    fn stay(&mut self, _: Entry, _: &Queues<'_>) -> Place {
+    fn stay(&mut self, _: u16, _: u16) -> Place {
         Place { queue: AGAIN, end: End::Young, bits: 0 }
     }
 

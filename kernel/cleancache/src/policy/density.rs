@@ -203,21 +203,24 @@ impl Policy for Density {
     }
 
     #[inline]
-    fn hit(&mut self, entry: Entry, _: &Queues<'_>) -> Keepsake {
-        let age = self.age(entry.bits);
-        self.classes[usize::from(entry.queue) % CLASSES].wanted(u32::from(entry.bits), age);
-        Keepsake((entry.bits >> SEEN) as u8 + 1)
+    fn keepsake(&self, _: u16, bits: u16) -> Keepsake {
+        Keepsake((bits >> SEEN) as u8 + 1)
     }
 
-    fn stay(&mut self, entry: Entry, _: &Queues<'_>) -> Place {
-        self.place((entry.bits >> SEEN) as u8 + 1, false)
+    fn hit(&mut self, queue: u16, bits: u16, pages: u32) {
+        let age = self.age(bits);
+        self.classes[usize::from(queue) % CLASSES].wanted(u32::from(bits), age, pages);
+    }
+
+    fn stay(&mut self, _: u16, bits: u16) -> Place {
+        self.place((bits >> SEEN) as u8 + 1, false)
     }
 
     #[inline]
     fn miss(&mut self, key: Key) -> Keepsake {
         let Some(ghost) = self.ghosts.recall(key) else { return Keepsake::default() };
         let age = ghost.age(self.now);
-        self.classes[usize::from(ghost.note) % CLASSES].wanted(ghost.clock, age);
+        self.classes[usize::from(ghost.note) % CLASSES].wanted(ghost.clock, age, 1);
         Keepsake((ghost.note >> CLASS) + 1)
     }
 

@@ -19,11 +19,11 @@ impl Policy for Lru {
         Some(YOUNG)
     }
 
-    fn hit(&mut self, _: Entry, _: &Queues<'_>) -> Keepsake {
+    fn keepsake(&self, _: u16, _: u16) -> Keepsake {
         Keepsake::default()
     }
 
-    fn stay(&mut self, _: Entry, _: &Queues<'_>) -> Place {
+    fn stay(&mut self, _: u16, _: u16) -> Place {
         YOUNG
     }
 

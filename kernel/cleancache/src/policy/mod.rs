@@ -99,11 +99,14 @@ pub trait Policy: Send {
     /// A page is about to be stored in the pool of `queues`; `full` when it takes another's place. `None` refuses it.
     fn admit(&mut self, key: Key, arrival: Arrival, queues: &Queues<'_>, full: bool) -> Option<Place>;
 
-    /// A page was found: what it takes along.
-    fn hit(&mut self, entry: Entry, queues: &Queues<'_>) -> Keepsake;
+    /// What a page takes along that is found in `queue` and with `bits` noted.
+    fn keepsake(&self, queue: u16, bits: u16) -> Keepsake;
 
-    /// The page that was found stays (an inclusive cache), there.
-    fn stay(&mut self, entry: Entry, queues: &Queues<'_>) -> Place;
+    /// So many pages were found there, all with these bits.
+    fn hit(&mut self, _queue: u16, _bits: u16, _pages: u32) {}
+
+    /// A page that was found there stays (an inclusive cache), there.
+    fn stay(&mut self, queue: u16, bits: u16) -> Place;
 
     /// A page was looked for and is not here: what it takes along. It is read from disk then, and may be offered one day.
     fn miss(&mut self, key: Key) -> Keepsake;

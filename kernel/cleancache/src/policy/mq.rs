@@ -44,8 +44,8 @@ impl Mq {
     }
 }
 
-fn uses(entry: Entry) -> u8 {
-    entry.bits as u8
+fn uses(bits: u16) -> u8 {
+    bits as u8
 }
 
 impl Policy for Mq {
@@ -57,13 +57,16 @@ impl Policy for Mq {
         Some(self.place(arrival.keepsake.0.max(1)))
     }
 
-    fn hit(&mut self, entry: Entry, _: &Queues<'_>) -> Keepsake {
-        self.clock = self.clock.wrapping_add(1);
-        Keepsake(uses(entry).saturating_add(1))
+    fn keepsake(&self, _: u16, bits: u16) -> Keepsake {
+        Keepsake(uses(bits).saturating_add(1))
     }
 
-    fn stay(&mut self, entry: Entry, _: &Queues<'_>) -> Place {
-        self.place(uses(entry).saturating_add(1))
+    fn hit(&mut self, _: u16, _: u16, pages: u32) {
+        self.clock = self.clock.wrapping_add(pages);
+    }
+
+    fn stay(&mut self, _: u16, bits: u16) -> Place {
+        self.place(uses(bits).saturating_add(1))
     }
 
     fn miss(&mut self, key: Key) -> Keepsake {
@@ -80,12 +83,12 @@ impl Policy for Mq {
             if let Some(oldest) = queues.front(queue)
                 && self.now().wrapping_sub((oldest.bits >> 8) as u8) < 128
             {
-                let place = Place { queue: queue - 1, ..self.place(uses(oldest)) };
+                let place = Place { queue: queue - 1, ..self.place(uses(oldest.bits)) };
                 queues.move_to(oldest.key, place);
             }
         }
         let entry = (0..LEVELS).find_map(|queue| queues.front(queue))?;
-        self.ghosts.remember(entry.key, self.clock, uses(entry));
+        self.ghosts.remember(entry.key, self.clock, uses(entry.bits));
         Some(entry)
     }
 }

@@ -47,11 +47,11 @@ impl Policy for S3Fifo {
         Some(Place { queue, end: End::Young, bits: u16::from(arrival.keepsake == USED) })
     }
 
-    fn hit(&mut self, entry: Entry, _: &Queues<'_>) -> Keepsake {
-        if entry.queue == SMALL { PROVEN } else { USED }
+    fn keepsake(&self, queue: u16, _: u16) -> Keepsake {
+        if queue == SMALL { PROVEN } else { USED }
     }
 
-    fn stay(&mut self, _: Entry, _: &Queues<'_>) -> Place {
+    fn stay(&mut self, _: u16, _: u16) -> Place {
         Place { queue: MAIN, end: End::Young, bits: 1 }
     }
 

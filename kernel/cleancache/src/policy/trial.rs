@@ -34,9 +34,9 @@ impl<P: Policy> Trial<P> {
         let found = taken.is_some();
         let keepsake = match taken {
             Some(taken) => {
-                let entry = super::Entry { key, queue: taken.order, bits: taken.private };
                 self.free.push(taken.frame);
-                self.policy.hit(entry, &Queues::new(&mut self.entries, 0, self.frames as u64, self.frames as u64))
+                self.policy.hit(taken.order, taken.private, 1);
+                self.policy.keepsake(taken.order, taken.private)
             }
             None => self.policy.miss(key),
         };

@@ -46,13 +46,13 @@ impl Policy for TwoQ {
         Some(place(arrival.keepsake))
     }
 
-    fn hit(&mut self, entry: Entry, _: &Queues<'_>) -> Keepsake {
-        if entry.queue == NEW { STRANGER } else { PROVEN }
+    fn keepsake(&self, queue: u16, _: u16) -> Keepsake {
+        if queue == NEW { STRANGER } else { PROVEN }
     }
 
-    fn stay(&mut self, entry: Entry, _: &Queues<'_>) -> Place {
+    fn stay(&mut self, queue: u16, _: u16) -> Place {
         // A newcomer does not move in its queue; but where it was is not known here, and its twin in the page cache is younger.
-        Place { queue: entry.queue, end: End::Young, bits: 0 }
+        Place { queue, end: End::Young, bits: 0 }
     }
 
     fn miss(&mut self, key: Key) -> Keepsake {

@@ -137,7 +137,7 @@ mod tests {
                 rounds += 1;
             }
             over.store(true, Ordering::Relaxed);
-            readers.map(|reader| reader.join().expect("a reader that did not panic"));
+            readers.into_iter().for_each(|reader| reader.join().expect("a reader that did not panic"));
         });
         assert!(seen.into_inner() >= 1_000, "readers see next to nothing");
     }

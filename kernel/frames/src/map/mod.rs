@@ -14,6 +14,7 @@ pub use glance::Glance;
 pub use places::{Occupied, Taken, Vacant};
 pub use refs::{FrameMut, FrameRef};
 
+use self::places::Found;
 use crate::addr::Pfn;
 use crate::chunks::{Chunks, piece};
 use crate::frame::Frame;
@@ -139,8 +140,8 @@ impl FrameMap {
     #[inline]
     pub fn occupied(&mut self, key: Key) -> Option<Occupied<'_>> {
         let bucket = self.index.bucket(key);
-        let (before, slot) = self.search(bucket, key)?;
-        Some(Occupied { map: self, key, bucket, before, slot })
+        let found = self.search(bucket, key)?;
+        Some(Occupied { map: self, key, bucket, found })
     }
 
     /// Put `frame` into a place that is free, at the back (or front) of `order`, with `private` as its bits. The frame comes back when the file or
@@ -195,7 +196,7 @@ impl FrameMap {
     /// The frame under `key`, to change.
     pub fn get_mut(&mut self, key: Key) -> Option<FrameMut<'_>> {
         let bucket = self.index.bucket(key);
-        let (_, slot) = self.search(bucket, key)?;
+        let Found { slot, .. } = self.search(bucket, key)?;
         self.index.begin_change(bucket);
         Some(FrameMut { memory: self.memory, index: &self.index, bucket, slot, life: PhantomData })
     }
@@ -217,8 +218,8 @@ impl FrameMap {
         }
         let key = key_of(record);
         let bucket = self.index.bucket(key);
-        let (before, found) = self.search(bucket, key)?;
-        (found == slot).then(|| self.unlink(bucket, before, slot, key))
+        let found = self.search(bucket, key)?;
+        (found.slot == slot).then(|| self.unlink(bucket, found, key))
     }
 
     /// Take the frame under `key`.
@@ -259,11 +260,11 @@ impl FrameMap {
         self.occupied(key).map(|place| place.take().0)
     }
 
-    /// Take the frame at `slot`, which is the one under `key`; `before` is the record before it in its bucket.
+    /// Take the frame that was found under `key`.
     #[inline(always)]
-    fn unlink(&mut self, bucket: Bucket, before: Option<&FrameMeta>, slot: u32, key: Key) -> Taken {
+    fn unlink(&mut self, bucket: Bucket, found: Found, key: Key) -> Taken {
+        let Found { before, record, slot, order, private } = found;
         let meta = self.memory.meta();
-        let record = &meta[slot as usize];
 
         let next = record.bucket_next.load(Relaxed);
         let link = before.map_or_else(|| self.index.head(bucket), |before| &before.bucket_next);
@@ -285,13 +286,12 @@ impl FrameMap {
             chain.len -= 1;
         }
 
-        let order = record.keeper.load(Relaxed) - 1;
         record.keeper.store(LOOSE, Relaxed);
         if let Some(links) = self.orders.get_mut(usize::from(order)) {
-            links.unlink(meta, slot);
+            links.unlink_record(meta, record);
         }
         let frame = Frame::own(self.memory.name(slot));
-        Taken { frame, key, order, private: record.private.load(Relaxed) }
+        Taken { frame, key, order, private }
     }
 
     /// Move the frame under `key` to the back of `order`.
@@ -369,15 +369,16 @@ impl FrameMap {
         None
     }
 
-    /// The slot under `key`, and the record before it in its bucket.
+    /// Where `key` is.
     #[inline]
-    fn search(&self, bucket: Bucket, key: Key) -> Option<(Option<&'static FrameMeta>, u32)> {
+    fn search(&self, bucket: Bucket, key: Key) -> Option<Found> {
         let meta = self.memory.meta();
         let mut before = None;
         let mut slot = self.index.head(bucket).load(Relaxed);
         while let Some(record) = meta.get(slot as usize) {
             if record.key.load(Relaxed) == key.packed() {
-                return Some((before, slot));
+                let (order, private) = (record.keeper.load(Relaxed) - 1, record.private.load(Relaxed));
+                return Some(Found { before, record, slot, order, private });
             }
             before = Some(record);
             slot = record.bucket_next.load(Relaxed);

@@ -33,27 +33,43 @@ impl Vacant {
     }
 }
 
+/// What a look into a bucket finds.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The record before it in the bucket.
+    pub(super) before: Option<&'static FrameMeta>,
+    pub(super) record: &'static FrameMeta,
+    pub(super) slot: u32,
+    pub(super) order: u16,
+    pub(super) private: u16,
+}
+
 /// A key that was looked for and is in the map, so that its frame can be [taken](Occupied::take) without another look.
 #[derive(Debug)]
 pub struct Occupied<'a> {
     pub(super) map: &'a mut FrameMap,
     pub(super) key: Key,
     pub(super) bucket: Bucket,
-    pub(super) before: Option<&'static FrameMeta>,
-    pub(super) slot: u32,
+    pub(super) found: Found,
 }
 
 impl<'a> Occupied<'a> {
     /// The order that the frame is in.
     #[inline]
     pub fn order(&self) -> u16 {
-        self.map.frame_ref(self.slot).order()
+        self.found.order
+    }
+
+    /// The bits of the map's user.
+    #[inline]
+    pub fn private(&self) -> u16 {
+        self.found.private
     }
 
     /// Take the frame, and have the map again.
     #[inline(always)]
     pub fn take(self) -> (Taken, &'a mut FrameMap) {
-        let Self { map, key, bucket, before, slot } = self;
-        (map.unlink(bucket, before, slot, key), map)
+        let Self { map, key, bucket, found } = self;
+        (map.unlink(bucket, found, key), map)
     }
 }
