@@ -7,6 +7,7 @@
 
 use crate::addr::{Pfn, PfnRange};
 use core::fmt;
+use core::ops::Range;
 use spin::{Mutex, Once};
 
 /// The most annexes.
@@ -59,8 +60,8 @@ impl Annexes {
         Self { places: [const { Once::new() }; MAX_ANNEXES], next: Mutex::new(first), end }
     }
 
-    /// Give `range`, which has no records, slots.
-    pub(crate) fn add(&self, range: PfnRange) -> Result<(), AnnexError> {
+    /// Give `range`, which has no records, slots, whose records `clear` writes.
+    pub(crate) fn add(&self, range: PfnRange, clear: impl FnOnce(Range<u32>)) -> Result<(), AnnexError> {
         // Held to the end, so that of two who come at once the second finds the first.
         let mut next = self.next.lock();
         if range.is_empty() || self.iter().any(|annex| !annex.range.intersect(range).is_empty()) {
@@ -71,6 +72,7 @@ impl Annexes {
         let behind = u32::try_from(range.count).ok().and_then(|count| first.checked_add(count));
         let behind = behind.filter(|&behind| behind <= self.end);
         *next = behind.ok_or(AnnexError::NoRecords { left: self.end - first })?;
+        clear(first..*next);
         place.call_once(|| Annex { range, first });
         Ok(())
     }

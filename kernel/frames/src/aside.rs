@@ -3,8 +3,6 @@
 
 use crate::addr::{Pfn, PfnRange};
 use alloc::collections::BTreeMap;
-#[cfg(not(target_os = "none"))]
-use alloc::vec::Vec;
 use core::fmt;
 
 /// Why a range that was set aside cannot be had.
@@ -43,8 +41,8 @@ impl SetAside {
     }
 
     #[cfg(not(target_os = "none"))]
-    pub(crate) fn ranges(&self) -> Vec<PfnRange> {
-        self.ranges.iter().map(|(&start, &count)| PfnRange { start: Pfn::new(start), count }).collect()
+    pub(crate) fn ranges(&self) -> impl Iterator<Item = PfnRange> + '_ {
+        self.ranges.iter().map(|(&start, &count)| PfnRange { start: Pfn::new(start), count })
     }
 
     /// Add `range`, which lies above all that is here.

@@ -36,6 +36,7 @@ mod meta;
 mod percpu;
 mod report;
 mod run;
+mod sections;
 mod sync;
 mod zone;
 

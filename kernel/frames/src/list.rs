@@ -100,9 +100,11 @@ impl FrameList {
 
     fn holds(&self, slot: u32) -> bool {
         let meta = &self.memory.meta()[slot as usize];
-        self.number != UNNAMED
+        let says_so = self.number != UNNAMED
             && meta.keeper.load(Acquire) == ON_LIST
-            && meta.key.load(Relaxed) == u64::from(self.number)
+            && meta.key.load(Relaxed) == u64::from(self.number);
+        // It may be what another kernel wrote.
+        says_so && self.memory.records.is_written(slot)
     }
 
     #[inline(always)]

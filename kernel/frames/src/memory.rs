@@ -12,6 +12,7 @@ use crate::layout::{Layout, LayoutError, Stats, Watermarks, in_order};
 use crate::lock::{Lock, Rank};
 use crate::meta::{FrameMeta, NIL};
 use crate::run::FrameRun;
+use crate::sections::Records;
 use crate::zone::FreeFrames;
 use alloc::boxed::Box;
 use core::fmt;
@@ -42,7 +43,7 @@ pub struct Memory {
     base: Pfn,
     /// The first byte of the first frame of the span.
     window: NonNull<u8>,
-    meta: &'static [FrameMeta],
+    pub(crate) records: Records,
     /// Frames of the span: their slots come first.
     span: u32,
     annexes: Annexes,
@@ -75,10 +76,16 @@ impl Memory {
         frames * size_of::<FrameMeta>() as u64
     }
 
+    /// Bytes of the heap that [`Memory::install`] takes because there are `frames` frames.
+    pub const fn heap_bytes(frames: u64) -> u64 {
+        Records::heap_bytes(frames)
+    }
+
     /// Set up the memory of a machine: all that is usable and not set aside becomes free.
     ///
     /// `window` is the address of the first byte of the span's first frame, `meta` room for one [`FrameMeta`] a frame of
-    /// the span and of the annexes, which this fills. The cost is the clearing of `meta` and some instructions a range.
+    /// the span and of the annexes. The cost is some instructions a range and a byte for each 4 MiB; records are written once somebody
+    /// needs their frames.
     ///
     /// # Errors
     /// [`LayoutError`], when the layout contradicts itself; `meta` is then unused.
@@ -86,7 +93,7 @@ impl Memory {
     /// # Safety
     /// - Every usable or set-aside frame is ordinary memory, readable and writable for ever at its distance from `window`, and
     ///   used by nothing else.
-    /// - `meta` is valid for writes of `span.count + annex` records, for ever, used by nothing else, and outside those frames.
+    /// - `meta` is valid for reads and writes of `span.count + annex` records of any content, for ever, used by nothing else, and outside those frames.
     pub unsafe fn install(
         window: NonNull<u8>,
         meta: NonNull<FrameMeta>,
@@ -105,15 +112,12 @@ impl Memory {
         layout: &Layout<'_>,
     ) -> Result<Box<Memory>, LayoutError> {
         let records = records_of(layout)?;
-        // SAFETY: the caller gives that many records of room, for ever; all zeros is a valid record.
-        let meta = unsafe {
-            meta.write_bytes(0, records as usize);
-            core::slice::from_raw_parts(meta.as_ptr(), records as usize)
-        };
+        // SAFETY: the caller gives that many records of room, for ever; whatever is in it is a valid record, if a meaningless one.
+        let meta = unsafe { core::slice::from_raw_parts(meta.as_ptr(), records as usize) };
         Self::assemble(window, meta, layout)
     }
 
-    /// A machine of its parts: `meta` is as many records as it needs, all zeros and nobody else's.
+    /// A machine of its parts: `meta` is as many records as it needs, of any content and nobody else's.
     fn assemble(
         window: NonNull<u8>,
         meta: &'static [FrameMeta],
@@ -138,12 +142,12 @@ impl Memory {
             place: 0,
             base: span.start,
             window,
-            meta,
+            records: Records::new(meta, count),
             span: count,
             annexes: Annexes::new(count, records),
             scratch_area: scratch.clone(),
-            scratch: FreeFrames::new(scratch.clone(), 0..0),
-            normal: FreeFrames::new(0..count, scratch),
+            scratch: FreeFrames::new(scratch.clone(), 0..0, false),
+            normal: FreeFrames::new(0..count, scratch, true),
             total: 0,
             set_aside: Lock::new(Rank::SetAside, SetAside::new()),
             watermarks: Watermarks { min: 0, low: 0, high: 0 },
@@ -165,7 +169,7 @@ impl Memory {
                     break;
                 }
                 if !here.is_empty() {
-                    self.free_range(PfnRange::new(from, here.start));
+                    self.lay(PfnRange::new(from, here.start));
                     self.set_aside.get_mut().push(here);
                     from = here.end();
                 }
@@ -174,28 +178,37 @@ impl Memory {
                 }
                 held.next();
             }
-            self.free_range(PfnRange::new(from, usable.end()));
+            self.lay(PfnRange::new(from, usable.end()));
         }
+        self.normal.count(&self.records);
         // An eighth of a percent, and enough for one large batch of disk reads even in a tiny machine.
         let min = (self.total / 800).clamp(32, 2048) as u32;
         self.watermarks = Watermarks { min, low: min * 2, high: min * 3 };
     }
 
-    fn free_range(&self, range: PfnRange) {
-        let start = self.slot(range.start);
-        self.free_slots(start..start + range.count as u32);
+    /// Make `range` free, the whole sections of it that are not scratch without touching them.
+    fn lay(&mut self, range: PfnRange) {
+        let [below, within, above] = self.by_zone(self.slots(range));
+        let [first, second] = [below, above].map(|part| self.records.leave(part));
+        for part in first.into_iter().chain([within]).chain(second).filter(|part| !part.is_empty()) {
+            self.records.open(part.clone());
+            self.free_slots(part);
+        }
     }
 
-    /// Make `slots` free, each in its zone: a run may begin in one and end in the other.
-    fn free_slots(&self, slots: Range<u32>) {
+    /// The parts of `slots` that lie below the scratch area, in it and above: a run may begin in one zone and end in the other.
+    fn by_zone(&self, slots: Range<u32>) -> [Range<u32>; 3] {
         let area = &self.scratch_area;
         let below = slots.start..slots.end.min(area.start);
         let within = slots.start.max(area.start)..slots.end.min(area.end);
-        let above = slots.start.max(area.end)..slots.end;
-        for (zone, part) in [(&self.normal, below), (&self.scratch, within), (&self.normal, above)] {
-            if !part.is_empty() {
-                zone.give_range(self.meta, part);
-            }
+        [below, within, slots.start.max(area.end)..slots.end]
+    }
+
+    /// Make `slots` free, each in its zone.
+    fn free_slots(&self, slots: Range<u32>) {
+        let zones = [&self.normal, &self.scratch, &self.normal];
+        for (zone, part) in zones.into_iter().zip(self.by_zone(slots)).filter(|(_, part)| !part.is_empty()) {
+            zone.give_range(&self.records, part);
         }
     }
 
@@ -248,7 +261,13 @@ impl Memory {
         self.checked_slot(pfn).unwrap_or(NIL)
     }
 
-    /// The slot of a frame that somebody outside named.
+    /// The slots of frames of the span.
+    fn slots(&self, range: PfnRange) -> Range<u32> {
+        let start = (range.start.get() - self.base.get()) as u32;
+        start..start + range.count as u32
+    }
+
+    /// The slot of a frame that somebody outside named. Its record may never have been written.
     #[inline]
     pub(crate) fn checked_slot(&self, pfn: Pfn) -> Option<u32> {
         let distance = pfn.get().wrapping_sub(self.base.get());
@@ -265,7 +284,7 @@ impl Memory {
         if range.start < self.span().end() {
             return Err(AnnexError::Range(range));
         }
-        self.annexes.add(range)
+        self.annexes.add(range, |slots| self.records.clear(slots))
     }
 
     /// A number that no other list of this machine has, nor any file in a map: those are small.
@@ -283,7 +302,7 @@ impl Memory {
 
     #[inline]
     pub(crate) fn meta(&self) -> &'static [FrameMeta] {
-        self.meta
+        self.records.all()
     }
 
     /// The bytes of the frame at `slot`. Making a reference of it is the business of the frame's owner.
@@ -343,8 +362,8 @@ impl Memory {
     #[inline]
     fn take_one(&self, zones: Zones) -> Option<u32> {
         let slot = match zones {
-            Zones::Ephemeral => self.scratch.take_one(self.meta).or_else(|| self.normal.take_one(self.meta)),
-            Zones::Preservable => self.normal.take_one(self.meta),
+            Zones::Ephemeral => self.scratch.take_one(&self.records).or_else(|| self.normal.take_one(&self.records)),
+            Zones::Preservable => self.normal.take_one(&self.records),
         };
         let slot = slot.or_else(|| self.take(zones, 0))?;
         self.check(slot, 0);
@@ -353,7 +372,7 @@ impl Memory {
 
     /// A block, if need be with the frames that are at hand of all processors.
     fn take(&self, zones: Zones, order: u32) -> Option<u32> {
-        let take = || self.zones(zones).find_map(|zone| zone.take(self.meta, order));
+        let take = || self.zones(zones).find_map(|zone| zone.take(&self.records, order));
         let slot = take().or_else(|| {
             self.gather(zones);
             take()
@@ -365,7 +384,7 @@ impl Memory {
     /// Put what is at hand of any processor on the free lists.
     #[cold]
     pub(crate) fn gather(&self, zones: Zones) {
-        self.zones(zones).for_each(|zone| zone.gather(self.meta));
+        self.zones(zones).for_each(|zone| zone.gather(&self.records));
     }
 
     /// From now on `processors` processors each keep some frames at hand, all together no more than the reserve. What is said first holds.
@@ -380,7 +399,7 @@ impl Memory {
         if cfg!(debug_assertions) {
             self.poison(slot, 1);
         }
-        zone.give_one(self.meta, slot);
+        zone.give_one(&self.records, slot);
     }
 
     /// The free frames of these zones.
@@ -392,7 +411,7 @@ impl Memory {
     /// Give back a block that the hypervisor was told of.
     pub(crate) fn give_told(&self, slot: u32, order: u32) {
         if let Some(zone) = self.free_frames_at(slot) {
-            zone.give(self.meta, slot, order, true);
+            zone.give(&self.records, slot, order, true);
         }
     }
 
@@ -421,14 +440,14 @@ impl Memory {
         for slot in slot..slot + frames {
             // SAFETY: the frame is on its way from its owner to a free list, so nobody else has it.
             unsafe { self.page(slot).cast::<u8>().write_bytes(POISON, FRAME_SIZE) };
-            self.meta[slot as usize].private.store(POISONED, Ordering::Relaxed);
+            self.meta()[slot as usize].private.store(POISONED, Ordering::Relaxed);
         }
     }
 
     /// A frame that came back and was then written to shows here. One that was never handed out is as it was found at boot.
     fn check_poison(&self, slot: u32, order: u32) {
         for slot in slot..slot + (1 << order) {
-            if self.meta[slot as usize].private.swap(0, Ordering::Relaxed) != POISONED {
+            if self.meta()[slot as usize].private.swap(0, Ordering::Relaxed) != POISONED {
                 continue;
             }
             // SAFETY: the block was just taken off its free list, so nobody else has it.
@@ -443,14 +462,21 @@ impl Memory {
     /// # Errors
     /// [`ClaimError`], and nothing is claimed, when not all of `range` is set aside.
     pub fn claim(&'static self, range: PfnRange) -> Result<FrameRun, ClaimError> {
-        self.set_aside.lock().remove(range)?;
-        Ok(FrameRun::own(self.name(self.slot(range.start)), range.count as u32))
+        let mut aside = self.set_aside.lock();
+        self.claim_of(&mut aside, range)
     }
 
     /// As [`Memory::claim`], for callers that may hold any lock: `None` when what is set aside is being looked at just now.
     pub fn try_claim(&'static self, range: PfnRange) -> Option<Result<FrameRun, ClaimError>> {
-        let claimed = self.set_aside.try_lock()?.remove(range);
-        Some(claimed.map(|()| FrameRun::own(self.name(self.slot(range.start)), range.count as u32)))
+        let mut aside = self.set_aside.try_lock()?;
+        Some(self.claim_of(&mut aside, range))
+    }
+
+    fn claim_of(&'static self, aside: &mut SetAside, range: PfnRange) -> Result<FrameRun, ClaimError> {
+        aside.remove(range)?;
+        // With the lock held, so that two who claim of one section do not both open it.
+        self.records.open(self.slots(range));
+        Ok(FrameRun::own(self.name(self.slot(range.start)), range.count as u32))
     }
 
     /// Let `look` see the bytes of a frame that is set aside, without claiming it; `None` when it is not.
@@ -484,6 +510,11 @@ impl Memory {
         self.zones(zones).map(FreeFrames::listed).sum::<u32>() > than || self.free_frames(zones) > than
     }
 
+    /// How many of the free frames nobody has ever had: their records are not written.
+    pub fn untouched(&self) -> u32 {
+        self.records.untouched()
+    }
+
     /// When free frames are few.
     pub fn watermarks(&self) -> Watermarks {
         self.watermarks
@@ -502,7 +533,7 @@ impl Memory {
 
     /// Frames that there are records for: the span's, and those of annexes, whether they are there yet or not.
     pub fn records(&self) -> usize {
-        self.meta.len()
+        self.meta().len()
     }
 }
 

@@ -61,8 +61,7 @@ impl FrameMeta {
         self.keeper.store(FREE | if told { TOLD } else { 0 } | order as u16, Relaxed);
     }
 
-    /// All zeros. The frame is owned by whoever sets its machine up again.
-    #[cfg(not(target_os = "none"))]
+    /// Write the record of a frame that nobody has: all zeros.
     pub(crate) fn reset(&self) {
         for field in [&self.next, &self.prev, &self.bucket_next, &self.file_next, &self.file_prev] {
             field.store(0, Relaxed);

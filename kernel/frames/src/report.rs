@@ -41,7 +41,7 @@ impl Memory {
     }
 
     fn take_untold(&'static self, min_order: u32) -> Option<FrameRun> {
-        let (slot, order) = self.zones(Zones::Ephemeral).find_map(|zone| zone.take_untold(self.meta(), min_order))?;
+        let (slot, order) = self.zones(Zones::Ephemeral).find_map(|zone| zone.take_untold(&self.records, min_order))?;
         // Its bytes are about to be lost, so what they should be is checked now and not expected later.
         self.check(slot, order);
         Some(FrameRun::own(self.name(slot), 1 << order))

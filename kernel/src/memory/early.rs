@@ -9,8 +9,8 @@ use core::ptr::NonNull;
 
 use linked_list_allocator::Heap;
 
-/// Bytes in `.bss`. A boot without a handover uses some 3 KiB of them.
-const BUILT_IN: usize = 32 * 1024;
+/// Bytes in `.bss`. A boot without a handover uses some 3 KiB of them, and a byte for each 4 MiB of memory.
+pub const BUILT_IN: usize = 32 * 1024;
 
 #[repr(C, align(4096))]
 struct Region(UnsafeCell<[u8; BUILT_IN]>);

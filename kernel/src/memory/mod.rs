@@ -182,6 +182,10 @@ impl Survey {
         annex: u64,
     ) -> Result<Installed, MemoryError> {
         let span = self.span();
+        let heap = Memory::heap_bytes(span.count);
+        if self.census.early_heap == 0 && heap > early::BUILT_IN as u64 / 2 {
+            self.extend_early_heap(heap * 2)?;
+        }
         let (annex, records) = self.records(annex);
         let room = self.take_scratch(records)?;
         self.census.records = records;

@@ -23,7 +23,7 @@ pub(crate) struct Retired {
 impl Memory {
     /// Take all frames of the span, those that are set aside too. `None`, and they are all free, when somebody owns one.
     pub(crate) fn retire(&'static self) -> Option<Retired> {
-        let aside: Vec<PfnRange> = self.set_aside.lock().ranges();
+        let aside: Vec<PfnRange> = self.set_aside.lock().ranges().collect();
         let mut runs: Vec<FrameRun> = aside.into_iter().filter_map(|range| self.claim(range).ok()).collect();
         for order in (0..=MAX_ORDER).rev() {
             runs.extend(core::iter::from_fn(|| self.allocate_run(Zones::Ephemeral, order)));
@@ -51,10 +51,7 @@ impl Retired {
     pub(crate) fn install(self, layout: &Layout<'_>) -> Result<&'static Memory, LayoutError> {
         let old = self.memory;
         assert_eq!(layout.span, old.span(), "the span of another machine");
-        for record in old.meta {
-            record.reset();
-        }
-        let mut memory = Memory::assemble(old.window, old.meta, layout)?;
+        let mut memory = Memory::assemble(old.window, old.meta(), layout)?;
         memory.place = old.place;
         let memory: &'static Memory = Box::leak(memory);
         // The old machine leaves the table, and is not freed: no frame names it, but a test may.
