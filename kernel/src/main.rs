@@ -26,7 +26,9 @@ mod system;
 mod time;
 mod write_behind;
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use bootloader_api::config::{BootloaderConfig, Mapping};
 use bootloader_api::{BootInfo, entry_point};
 use bootproto::Parcel;
@@ -111,7 +113,8 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     apic::init();
     let mut bus = pci::find();
     let mut devices = virtio::find(memory, &mut bus, command_line.mmio_slots());
-    let disks = virtio::disks(memory, &mut devices).into_iter().map(Arc::new).collect();
+    let count = processors.ids().len();
+    let disks: Vec<_> = virtio::disks(memory, &mut devices, count).into_iter().map(Arc::new).collect();
     let sources = Sources {
         wanted: command_line.donations().collect(),
         carve_out: installed.carve_out,
@@ -123,13 +126,18 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     cpu::enable_interrupts();
     let mute = (command_line.panic_at == Some(Stage::Mute)).then_some(1);
     smp::start(memory, &processors, installed.census.withheld > 0, mute);
+    let online = || smp::all().filter(|&(number, _)| smp::online().any(|online| online == number));
+    disks.iter().for_each(|disk| disk.lead_calls(online()));
 
     let machine =
         Machine { parcel, memory, memory_map: &boot_info.memory_regions, rsdp, census: installed.census, disks };
-    let system = System::start(machine, sources, command_line.policy, handover);
+    let system: &System = Box::leak(Box::new(System::start(machine, sources, command_line.policy, handover)));
     fault::late(command_line.panic_at);
     system.generation.up(memory);
-    shell::run(&system)
+    if smp::has_others() {
+        system.begin_chores();
+    }
+    shell::run(system)
 }
 
 /// What part of the scratch area, one in this many, becomes early heap when there is a handover to read: enough for the

@@ -9,7 +9,7 @@ use cache::{Cleancache, PageCache};
 use cleancache::TagKey;
 use cleancache::policy::MakePolicy;
 use donors::carve_out::Taken;
-use frames::{FRAME_SIZE, Lock, Memory, Rank};
+use frames::{FRAME_SIZE, Lock, Memory, Rank, Zones};
 use fs::Error;
 use fs::block::BlockDevice;
 use fs::error::Result;
@@ -28,6 +28,7 @@ use crate::drivers::attention;
 use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::memory::heap;
+use crate::smp::chores::{self, Chore};
 use crate::time;
 use crate::write_behind::WriteBehind;
 
@@ -163,6 +164,8 @@ impl System {
     /// # Errors
     /// What the name space or the filesystem says; it is still mounted then.
     pub fn unmount(&self, point: &[u8]) -> Result<()> {
+        // Whoever writes behind has the filesystem in use.
+        let _rest = chores::rest();
         let path = self.vfs.point_path(point)?;
         self.vfs.unmount(point)?;
         self.tmpfs.lock().retain(|(at, _)| *at != path);
@@ -191,6 +194,18 @@ impl System {
     /// The host wants donated frames back: up to `wanted`.
     pub fn take_back(&self, wanted: u64) -> Taken {
         self.donors.carve_out().map_or(Taken::default(), |carve_out| carve_out.take_back(wanted))
+    }
+
+    /// Lets processors that have nothing to do make frames free and write behind, from now on.
+    pub fn begin_chores(&'static self) {
+        let cache = &self.cache;
+        chores::begin(Chore::Room, Box::new(|| cache.reclaim_ahead(Zones::Ephemeral)));
+        chores::begin(Chore::PreservableRoom, Box::new(|| cache.reclaim_ahead(Zones::Preservable)));
+        chores::begin(Chore::WriteBehind, Box::new(|| self.behind.step(cache, &self.vfs)));
+        cache.on_few(Box::new(|zones| match zones {
+            Zones::Ephemeral => chores::ask(Chore::Room),
+            Zones::Preservable => chores::ask(Chore::PreservableRoom),
+        }));
     }
 
     /// Writes some of what has been dirty for long, or is too much, and commits what has waited for long; whether there is more of

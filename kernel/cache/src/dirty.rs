@@ -100,15 +100,16 @@ impl Pages {
     pub(crate) fn modify(&mut self, key: Key, within: usize, data: &[u8]) -> Change {
         let Some(mut page) = self.map.get_mut(key) else { return Change::Absent };
         page.bytes_mut()[within..within + data.len()].copy_from_slice(data);
-        match page.order() {
+        let order = page.order();
+        // One on its way stays there, or a second writer could overtake the first.
+        if order == WRITE_BACK {
+            page.set_private(page.private() | CHANGED);
+        }
+        drop(page);
+        match order {
             INACTIVE | ACTIVE => {
                 self.map.move_to_back(key, DIRTY);
                 Change::Anew
-            }
-            // It stays there, or a second writer could overtake the first.
-            WRITE_BACK => {
-                page.set_private(page.private() | CHANGED);
-                Change::Again
             }
             _ => Change::Again,
         }

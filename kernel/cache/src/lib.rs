@@ -4,7 +4,8 @@
 //! A filesystem gives the cache one object, its [`Backing`], that fills and writes pages; reading, read-ahead, reclaim and the
 //! working set are the cache's business.
 //!
-//! Invariants, under one lock that is never held while a [`Backing`] works:
+//! Invariants, under one lock that is never held while a [`Backing`] works, and that readers of pages that are here do
+//! [not need](read):
 //! - a page is in the page cache, in cleancache (exclusive, the default) or inherited, and moves between them under the lock;
 //! - every page in the cache is whole: a page being filled is a local variable, and enters only when every byte was filled and
 //!   its file was not changed meanwhile (the file's epoch tells);
@@ -28,6 +29,7 @@ mod pages;
 mod read;
 mod read_ahead;
 mod reclaim;
+mod touched;
 mod trace;
 mod write;
 mod write_back;
@@ -38,19 +40,20 @@ pub use handing::{HandedFile, HandedPage, Heritage, Progress};
 pub use inherited::{Identity, InheritedFile, InheritedPages, InheritedStats, Stamp};
 pub use pages::Stats;
 pub use read_ahead::ReadAhead;
-pub use reclaim::{DropWhat, OutOfMemory, Relief};
+pub use reclaim::{DropWhat, Helper, OutOfMemory, Relief};
 pub use trace::Read;
 
 use alloc::sync::Arc;
 use core::fmt;
-use core::sync::atomic::AtomicU32;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Release};
 use core::time::Duration;
 use files::Files;
-use frames::{Lock, Memory, Rank};
+use frames::{Glance, Lock, Memory, Rank};
 use handing::Sums;
 use inherited::Inherited;
 use pages::Pages;
 use spin::Once;
+use touched::Touched;
 use write_back::Air;
 
 /// The cache.
@@ -60,8 +63,15 @@ pub struct PageCache {
     /// The most pages that one miss reads from disk.
     window: u32,
     relief: Once<Relief>,
+    helper: Once<Helper>,
     /// Pages that became dirty since a writer looked whether they are too many.
     dirtied: AtomicU32,
+    /// To read pages without the lock.
+    glance: Glance,
+    /// What those who do so have read.
+    touched: Touched,
+    /// Another one whenever those who do so have to take the lock again: a file is not known any more, or reads are traced.
+    era: AtomicU64,
     state: Lock<State>,
 }
 
@@ -94,8 +104,10 @@ impl PageCache {
         // 128 KiB at a time, and less where that would be much of memory.
         let window = (frames / 64).clamp(4, 32) as u32;
         let inherited = Inherited::new(memory);
+        let pages = Pages::new(memory, frames);
+        let glance = pages.map.glance();
         let state = State {
-            pages: Pages::new(memory, frames),
+            pages,
             files: Files::new(),
             inherited,
             sums: Sums::default(),
@@ -107,7 +119,11 @@ impl PageCache {
             cleancache,
             window,
             relief: Once::new(),
+            helper: Once::new(),
             dirtied: AtomicU32::new(0),
+            glance,
+            touched: Touched::new(),
+            era: AtomicU64::new(1),
             state: Lock::new(Rank::PageCache, state),
         })
     }
@@ -137,6 +153,7 @@ impl PageCache {
         for file in files.remove_fs(fs) {
             pages.drop_range(file, 0, u32::MAX);
         }
+        self.begin_era();
         // A name that is stale already has nothing to drop.
         let _ = self.cleancache.remove_fs(fs);
     }
@@ -166,6 +183,7 @@ impl PageCache {
             for file in files.sweep(idle) {
                 let _ = self.cleancache.remove_file(file);
             }
+            self.begin_era();
         }
         let make = || self.cleancache.add_file(fs).map_err(|_| FillError::Unmounted);
         let heir = || inherited.heir(fs, ino, generation);
@@ -193,7 +211,13 @@ impl PageCache {
         state.pages.drop_range(file, 0, u32::MAX);
         state.drop_inherited(file, 0, u32::MAX, &self.cleancache);
         state.files.remove(file);
+        self.begin_era();
         let _ = self.cleancache.remove_file(file);
+    }
+
+    /// Readers who knew their file take the lock once, to see whether it is still known. Who calls this has the lock.
+    fn begin_era(&self) {
+        self.era.fetch_add(1, Release);
     }
 
     /// Pages `first..=last` of `file` are gone or changed below: drop them, here and in cleancache, dirty ones too.
@@ -211,7 +235,9 @@ impl PageCache {
     /// Note from now on which pages are read, up to `most` of them, and forget what was noted before.
     pub fn trace(&self, most: usize) {
         let trace = trace::Trace::new(most);
-        self.state.lock().pages.trace = Some(trace);
+        let mut state = self.state.lock();
+        state.pages.trace = Some(trace);
+        self.begin_era();
     }
 
     /// Note no more.
@@ -234,7 +260,8 @@ impl PageCache {
 
     /// What is here, and what happened.
     pub fn stats(&self) -> Stats {
-        self.state.lock().pages.stats()
+        let stats = self.state.lock().pages.stats();
+        Stats { hits: stats.hits + self.touched.hits(), ..stats }
     }
 }
 

@@ -143,6 +143,13 @@ impl Pages {
         true
     }
 
+    /// A page was read by somebody without the lock.
+    pub(crate) fn touch(&mut self, key: Key) {
+        if let Some(page) = self.map.get(key) {
+            touch(page);
+        }
+    }
+
     /// Copy from `pos` of `file` into `out` as far as pages are here; returns the number of bytes.
     pub(crate) fn copy_out(&mut self, file: FileId, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> usize {
         let mut done = 0;
@@ -151,12 +158,8 @@ impl Pages {
             let index = (at / FRAME_SIZE as u64) as u32;
             let within = at as usize % FRAME_SIZE;
             let len = (out.len() - done).min(FRAME_SIZE - within);
-            let hits = self.counters.hits;
             if !self.copy_page(file, index, within, &mut out[done..done + len], ahead) {
                 break;
-            }
-            if let Some(trace) = self.trace.as_mut().filter(|_| hits != self.counters.hits) {
-                trace.note(index);
             }
             done += len;
         }
@@ -269,6 +272,12 @@ impl Pages {
 /// Whether the disk has a page as it is.
 fn is_clean(page: &FrameRef<'_>) -> bool {
     matches!(page.order(), INACTIVE | ACTIVE)
+}
+
+/// Whether a page with these bits is as it would be if it had just been read.
+#[inline]
+pub(crate) fn is_touched(bits: u16) -> bool {
+    bits & (FRESH | REFERENCED) == REFERENCED
 }
 
 /// Note that a page is read. The first reading is the one that it was fetched for; only later ones count.

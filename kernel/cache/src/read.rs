@@ -1,11 +1,17 @@
 //! Reading: from the page cache, else from cleancache, else from what was inherited, else from disk.
+//!
+//! A page that is here is read without the lock, and nothing is written that another processor looks at: it is copied, and the copy
+//! counts if the page was neither changed nor taken meanwhile ([`Glance`](frames::Glance)) and the file is still known, which it
+//! was when this reader had the lock last ([era](PageCache)). Any doubt, and the lock is taken after all.
 
 use crate::backing::FillError;
 use crate::files::Source;
+use crate::pages::is_touched;
 use crate::read_ahead::ReadAhead;
 use crate::{PageCache, State};
 use alloc::vec::Vec;
 use cleancache::{FileId, Keepsake, Wanted};
+use core::sync::atomic::Ordering::Acquire;
 use frames::{FRAME_SIZE, Frame, Key, Zones};
 
 /// Consecutive pages that only the disk has, with the frames to fill.
@@ -23,43 +29,7 @@ impl PageCache {
     /// # Errors
     /// What the [`Backing`](crate::Backing) said of the page that could not be filled; [`FillError::NoMemory`];
     /// [`FillError::Unmounted`] when the file is not known; [`FillError::TooLarge`] past page 2^32.
-    #[inline(always)]
     pub fn read(
-        &self,
-        file: FileId,
-        size: u64,
-        pos: u64,
-        out: &mut [u8],
-        ahead: &mut ReadAhead,
-    ) -> Result<usize, FillError> {
-        if self.read_within_page(file, size, pos, out, ahead) {
-            Ok(out.len())
-        } else {
-            self.read_on(file, size, pos, out, ahead)
-        }
-    }
-
-    /// The read that most are: of a page that is here, or a part of it. Whether it was that; if not, nothing has happened.
-    #[inline(always)]
-    fn read_within_page(&self, file: FileId, size: u64, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> bool {
-        let within = pos as usize % FRAME_SIZE;
-        let (Ok(index), Some(end)) = (page_of(pos), pos.checked_add(out.len() as u64)) else { return false };
-        if within + out.len() > FRAME_SIZE || end > size || out.is_empty() {
-            return false;
-        }
-        let mut state = self.state.lock();
-        let State { pages, files, .. } = &mut *state;
-        if pages.trace.is_some() || !files.knows(file) || !pages.copy_page(file, index, within, out, ahead) {
-            return false;
-        }
-        drop(state);
-        ahead.begin(pos);
-        ahead.finish(end);
-        true
-    }
-
-    #[cold]
-    fn read_on(
         &self,
         file: FileId,
         size: u64,
@@ -75,29 +45,91 @@ impl PageCache {
         let out = &mut out[..(end - pos) as usize];
         ahead.begin(pos);
         let mut done = 0;
-        loop {
-            let mut state = self.state.lock();
-            if !state.files.knows(file) {
-                return Err(FillError::Unmounted);
+        while done < out.len() {
+            let at = pos + done as u64;
+            let (page, within) = (page_of(at)?, at as usize % FRAME_SIZE);
+            let len = (out.len() - done).min(FRAME_SIZE - within);
+            let part = &mut out[done..done + len];
+            if self.glance_at(file, page, within, part, ahead) || self.read_locked(file, page, within, part, ahead)? {
+                done += len;
+                continue;
             }
-            if state.pages.trace.is_some() {
-                let State { pages, files, .. } = &mut *state;
-                if let (Some(trace), Some(ino)) = (&mut pages.trace, files.ino(file)) {
-                    trace.ino = ino;
-                }
-            }
-            done += state.pages.copy_out(file, pos + done as u64, &mut out[done..], ahead);
-            if done == out.len() {
-                ahead.finish(end);
-                return Ok(done);
-            }
-            state.pages.counters.misses += 1;
-            drop(state);
-            let page = page_of(pos + done as u64)?;
             let fetch = ahead.fetch((last - page).saturating_add(1), self.window);
             let last_of_file = page_of(size - 1).unwrap_or(u32::MAX);
             self.fetch(file, page, page.saturating_add(fetch - 1).min(last_of_file))?;
         }
+        ahead.finish(end);
+        Ok(done)
+    }
+
+    /// The read that most are: as [`PageCache::read`], of a page that is here, or a part of it. Whether it was that; if not, nothing has
+    /// happened but that `out` may have bytes of anybody.
+    #[inline(always)]
+    pub fn read_within_page(&self, file: FileId, size: u64, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> bool {
+        let (within, len) = (pos as usize % FRAME_SIZE, out.len());
+        let Ok(index) = page_of(pos) else { return false };
+        if len == 0 || len > FRAME_SIZE - within {
+            return false;
+        }
+        // Of a number of a page and one of bytes, this cannot overflow.
+        let end = pos + len as u64;
+        if end > size || !self.glance_at(file, index, within, out, ahead) {
+            return false;
+        }
+        ahead.begin(pos);
+        ahead.finish(end);
+        true
+    }
+
+    /// Copy from byte `within` of page `index` of `file` into `out` without the lock; whether that was possible. If not, `out` has
+    /// bytes of anybody.
+    #[inline(always)]
+    fn glance_at(&self, file: FileId, index: u32, within: usize, out: &mut [u8], ahead: &mut ReadAhead) -> bool {
+        let key = Key { file: file.slot(), index };
+        let Some(bits) = self.glance.read(key, within, out) else { return false };
+        if self.era.load(Acquire) != ahead.era {
+            return false;
+        }
+        if ahead.enters(index) {
+            self.touched.hit();
+            if !is_touched(bits) {
+                self.tell(key);
+            }
+        }
+        true
+    }
+
+    /// Reclaim should hear that a page was read.
+    #[cold]
+    fn tell(&self, key: Key) {
+        if self.touched.touch(key)
+            && let Some(mut state) = self.state.try_lock()
+        {
+            self.touched.drain(|key| state.pages.touch(key));
+        }
+    }
+
+    /// Copy from a page with the lock held; `false` when it is not here.
+    fn read_locked(
+        &self,
+        file: FileId,
+        index: u32,
+        within: usize,
+        out: &mut [u8],
+        ahead: &mut ReadAhead,
+    ) -> Result<bool, FillError> {
+        let mut state = self.state.lock();
+        let State { pages, files, .. } = &mut *state;
+        let ino = files.ino(file).ok_or(FillError::Unmounted)?;
+        let hits = pages.counters.hits;
+        let here = pages.copy_page(file, index, within, out, ahead);
+        pages.counters.misses += u64::from(!here);
+        match &mut pages.trace {
+            Some(trace) if hits != pages.counters.hits => trace.note(ino, index),
+            Some(_) => {}
+            None => ahead.era = self.era.load(Acquire),
+        }
+        Ok(here)
     }
 
     /// Copy `out.len()` bytes at `pos` of `file`, if the pages that they lie in are in the page cache; whether they are. This brings

@@ -6,7 +6,7 @@
 /// The first window of a sequential reader, in pages: 16 KiB.
 const FIRST_WINDOW: u32 = 4;
 
-/// An open file's memory of how it has been read.
+/// An open file's memory of how it has been read. It belongs to one file of one cache.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadAhead {
     /// Where the last read ended.
@@ -16,12 +16,19 @@ pub struct ReadAhead {
     page: u64,
     sequential: bool,
     off: bool,
+    /// The era of the page cache in which the file was known to it; 0 before.
+    pub(crate) era: u64,
 }
 
 impl ReadAhead {
     /// For a reader who never wants more than it asks for.
     pub fn off() -> Self {
         Self { off: true, ..Self::default() }
+    }
+
+    /// For another reader of the same file, who has not read yet.
+    pub fn anew(&self) -> Self {
+        Self { era: self.era, ..Self::default() }
     }
 
     /// A read begins at `pos`.

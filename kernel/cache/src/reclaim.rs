@@ -10,7 +10,7 @@ use crate::{PageCache, State};
 use alloc::boxed::Box;
 use cleancache::Offer;
 use core::fmt;
-use frames::{Frame, FrameRef, FrameRun, Zone, Zones};
+use frames::{Frame, FrameRef, FrameRun, Watermarks, Zone, Zones};
 
 /// Evictions in one hold of the lock.
 const BATCH: usize = 32;
@@ -19,6 +19,9 @@ const RUNS: usize = 16;
 
 /// Makes frames free that were lent: see [`PageCache::on_shortage`].
 pub type Relief = Box<dyn Fn(usize) -> usize + Send + Sync>;
+
+/// Somebody who makes frames free meanwhile, in these zones: see [`PageCache::on_few`].
+pub type Helper = Box<dyn Fn(Zones) -> bool + Send + Sync>;
 
 /// No frame could be had, even by evicting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,7 +62,7 @@ impl PageCache {
     pub fn allocate(&self, zones: Zones) -> Result<Frame, OutOfMemory> {
         let marks = self.memory.watermarks();
         let free = self.memory.free_frames(zones);
-        if free <= marks.low {
+        if free <= marks.low && !self.is_helped(zones, free) {
             self.reclaim_in(zones, (marks.high - free.min(marks.high)) as usize);
             if self.memory.free_frames(zones) <= marks.min && !self.relieved(zones, marks.high) {
                 return Err(OutOfMemory);
@@ -79,6 +82,27 @@ impl PageCache {
     /// is called without a lock of the cache held. The first one stays.
     pub fn on_shortage(&self, relief: Relief) {
         self.relief.call_once(|| relief);
+    }
+
+    /// Who is told when few frames are free, and answers whether somebody else makes more of them free now, by
+    /// [`PageCache::reclaim_ahead`]; as long as that is so only the last of all are waited for. It may be called with any lock of the
+    /// caller's held. The first one stays.
+    pub fn on_few(&self, helper: Helper) {
+        self.helper.call_once(|| helper);
+    }
+
+    /// Whether `free` frames are enough since others become free.
+    #[cold]
+    fn is_helped(&self, zones: Zones, free: u32) -> bool {
+        let Watermarks { min, low, .. } = self.memory.watermarks();
+        self.helper.get().is_some_and(|helper| helper(zones) && free > min + (low - min) / 2)
+    }
+
+    /// Make some frames free for those who will want them, as long as there are not as many as there should be. Whether there is more
+    /// to do, and something came of it.
+    pub fn reclaim_ahead(&self, zones: Zones) -> bool {
+        let lacking = self.memory.watermarks().high.saturating_sub(self.memory.free_frames(zones)) as usize;
+        lacking > 0 && self.reclaim_in(zones, lacking.min(BATCH)) > 0
     }
 
     /// 2^`order` consecutive frames. Evicting frees frames here and there, so a large order may fail with much memory
@@ -144,6 +168,7 @@ impl PageCache {
         let memory = self.memory;
         let wanted = |page: &FrameRef<'_>| zones == Zones::Ephemeral || memory.zone_of(page.pfn()) == Zone::Normal;
         let State { pages, files, inherited, .. } = state;
+        self.touched.drain(|key| pages.touch(key));
         let inherited = self.free_inherited(inherited, want, wait);
         let victims = core::iter::from_fn(|| pages.next_victim(budget, wanted)).take(want - inherited);
         inherited + self.part_with(files, victims, wait)

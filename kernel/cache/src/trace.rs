@@ -14,8 +14,6 @@ pub struct Read {
 /// The record. Room for all of it is set aside at the start; what comes when that is full is not noted.
 #[derive(Debug)]
 pub(crate) struct Trace {
-    /// Whose pages are being read.
-    pub(crate) ino: u64,
     reads: Chunks<Read, { piece::<Read>() }>,
     len: usize,
     on: bool,
@@ -27,18 +25,18 @@ impl Trace {
         if let Some(last) = most.checked_sub(1) {
             reads.grow(last, |_| Read::default());
         }
-        Self { ino: 0, reads, len: 0, on: true }
+        Self { reads, len: 0, on: true }
     }
 
     pub(crate) fn stop(&mut self) {
         self.on = false;
     }
 
-    pub(crate) fn note(&mut self, index: u32) {
+    pub(crate) fn note(&mut self, ino: u64, index: u32) {
         if self.on
             && let Some(read) = self.reads.get_mut(self.len)
         {
-            *read = Read { ino: self.ino, index };
+            *read = Read { ino, index };
             self.len += 1;
         }
     }

@@ -318,6 +318,20 @@ fn property_10_a_reused_inode_number_has_no_old_data() {
 }
 
 #[test]
+fn property_10_a_reused_place_has_pages_of_another_file() {
+    everywhere(|machine| {
+        let file = machine.open(1);
+        machine.read_all(file, 1);
+        machine.cache.forget(file);
+        let next = machine.open(2);
+        assert_eq!(next.slot(), file.slot(), "the same place");
+        machine.read_all(next, 1);
+        // Who has the old file open knew it, and its page would be found without the lock.
+        assert_eq!(machine.read(file, PAGE, 0, FRAME_SIZE), Err(FillError::Unmounted));
+    });
+}
+
+#[test]
 fn property_10_what_was_being_read_for_a_deleted_file_does_not_reach_the_next() {
     everywhere(|machine| {
         let file = machine.open(1);

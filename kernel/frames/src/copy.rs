@@ -32,6 +32,18 @@ unsafe fn words(from: NonNull<u8>, to: NonNull<u8>, count: usize) {
     }
 }
 
+/// Copy bytes, fewer than eight of them.
+///
+/// # Safety
+/// As for [`words`].
+#[inline(never)]
+unsafe fn bytes(from: NonNull<u8>, to: NonNull<u8>, count: usize) {
+    for at in 0..count {
+        // SAFETY: the caller's promise. A volatile access is one of its own.
+        unsafe { to.byte_add(at).write(from.byte_add(at).read_volatile()) };
+    }
+}
+
 /// Copy a page.
 ///
 /// # Safety
@@ -43,22 +55,25 @@ pub(crate) unsafe fn page(from: NonNull<Page>, to: NonNull<Page>) {
     unsafe { words(from.cast(), to.cast(), size_of::<Page>() / 8) };
 }
 
-/// Copy bytes of a page, from byte `at` on, as many as `to` has; no more than there are.
+/// Copy bytes of a page, from byte `at` on, as many as `to` has; no more than there are. Others in this program may write to the page
+/// meanwhile: what was copied is then no particular state of it.
 ///
 /// # Safety
-/// `from` is valid for reads of a page, and `to` is no part of it.
+/// The page is memory for as long as the program runs, and `to` is no part of it.
 #[inline(always)]
 pub(crate) unsafe fn part(from: NonNull<Page>, at: usize, to: &mut [u8]) {
     let at = at.min(size_of::<Page>());
     let len = to.len().min(size_of::<Page>() - at);
     let to = NonNull::from(to).cast::<u8>();
-    // SAFETY: `at` is within the page, or its end; and both are valid for `len` bytes from there on, apart from each other (the caller's
-    // promise, and `to` is borrowed).
+    // SAFETY: `at` is within the page, or its end; both are valid for `len` bytes from there on, apart from each other (the caller's
+    // promise, and `to` is borrowed). The bytes are read by instructions that the compiler knows nothing of, so it assumes nothing
+    // of them.
     unsafe {
         let from = from.cast::<u8>().byte_add(at);
-        match len.is_multiple_of(8) {
-            true => words(from, to, len / 8),
-            false => to.copy_from_nonoverlapping(from, len),
+        words(from, to, len / 8);
+        let rest = len % 8;
+        if rest != 0 {
+            bytes(from.byte_add(len - rest), to.byte_add(len - rest), rest);
         }
     }
 }

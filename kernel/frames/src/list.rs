@@ -100,7 +100,9 @@ impl FrameList {
 
     fn holds(&self, slot: u32) -> bool {
         let meta = &self.memory.meta()[slot as usize];
-        self.number != UNNAMED && meta.keeper.load(Acquire) == ON_LIST && meta.file.load(Relaxed) == self.number
+        self.number != UNNAMED
+            && meta.keeper.load(Acquire) == ON_LIST
+            && meta.key.load(Relaxed) == u64::from(self.number)
     }
 
     #[inline(always)]
@@ -110,7 +112,7 @@ impl FrameList {
         let meta = self.memory.meta();
         let record = &meta[slot as usize];
         // In this order, or who looks meanwhile whether the frame is on the list that it was on before would find it there.
-        record.file.store(self.number, Relaxed);
+        record.key.store(self.number.into(), Relaxed);
         sync::window();
         record.keeper.store(ON_LIST, Release);
         (meta, slot)

@@ -34,7 +34,9 @@ pub enum Rank {
     Cleancache,
     /// What a mounted disk is told by.
     Identity,
-    /// The queue of a disk.
+    /// A disk as a whole: its registers.
+    Device,
+    /// A queue of a disk.
     Disk,
     /// Ranges of frames that are set aside; their list grows on the heap.
     SetAside,

@@ -5,7 +5,7 @@
 //! atomics so that reading a neighbour's keeper (the buddy allocator does) is defined; the order between threads comes from the
 //! owners' locks, so every access is relaxed.
 
-use core::sync::atomic::{AtomicU16, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// No slot: the end of a chain.
 pub(crate) const NIL: u32 = u32::MAX;
@@ -34,14 +34,13 @@ pub struct FrameMeta {
     /// Neighbours among the frames of the same file in a map.
     pub(crate) file_next: AtomicU32,
     pub(crate) file_prev: AtomicU32,
-    /// The key in a map. On a `FrameList`, `file` is the number of the list.
-    pub(crate) file: AtomicU32,
-    pub(crate) index: AtomicU32,
     /// Bits that belong to whoever keeps the frame: page flags, what an eviction policy knows.
     pub(crate) private: AtomicU16,
     /// What keeps the frame: nothing here, a `FrameList`, a map on its order `keeper - 1`, or, as the beginning of a free block,
     /// the allocator.
     pub(crate) keeper: AtomicU16,
+    /// The key in a map, packed. On a `FrameList`, the number of the list.
+    pub(crate) key: AtomicU64,
 }
 
 const _: () = assert!(size_of::<FrameMeta>() == 32);
@@ -65,13 +64,12 @@ impl FrameMeta {
     /// All zeros. The frame is owned by whoever sets its machine up again.
     #[cfg(not(target_os = "none"))]
     pub(crate) fn reset(&self) {
-        for field in
-            [&self.next, &self.prev, &self.bucket_next, &self.file_next, &self.file_prev, &self.file, &self.index]
-        {
+        for field in [&self.next, &self.prev, &self.bucket_next, &self.file_next, &self.file_prev] {
             field.store(0, Relaxed);
         }
         self.private.store(0, Relaxed);
         self.keeper.store(0, Relaxed);
+        self.key.store(0, Relaxed);
     }
 
     pub(crate) fn set_taken(&self) {

@@ -153,10 +153,15 @@ fn routed() -> impl Iterator<Item = u32> {
     (0..LINES).filter(move |line| routed & 1 << line != 0)
 }
 
-/// Where a device writes a message that is to interrupt the processor that serves devices (Intel SDM vol. 3, 11.11.1): fixed
+/// The id of the local APIC of the processor that serves devices.
+pub fn serves_devices() -> u8 {
+    (SERVES_DEVICES.load(Ordering::Relaxed) >> 24) as u8
+}
+
+/// Where a device writes a message that is to interrupt the processor whose local APIC has this id (Intel SDM vol. 3, 11.11.1): fixed
 /// delivery, physical destination.
-pub fn message_address() -> u32 {
-    LOCAL_APIC as u32 | SERVES_DEVICES.load(Ordering::Relaxed) >> 24 << 12
+pub fn message_address(to: u8) -> u32 {
+    LOCAL_APIC as u32 | u32::from(to) << 12
 }
 
 /// Sets an entry to what `low` says: a vector, and perhaps [`LEVEL`]. The handler of devices writes to entries too, and an entry is
@@ -167,7 +172,7 @@ fn lead_home(line: u32, low: u32) {
     write_entry(line, 0, low);
 }
 
-/// Sets the alarm, which rings once, in about a second.
+/// Sets the alarm of this processor, which rings once, in about a second.
 pub fn set_alarm() {
     write(LOCAL_APIC + LOCAL_TIMER_DIVIDE, DIVIDE_BY_128);
     write(LOCAL_APIC + LOCAL_TIMER, u32::from(VECTOR_ALARM));

@@ -3,8 +3,8 @@
 use x86_64::registers::control::{Cr2, Cr3};
 
 pub use x86_64::instructions::interrupts::{
-    disable as disable_interrupts, enable as enable_interrupts, enable_and_hlt as enable_interrupts_and_halt,
-    without_interrupts,
+    are_enabled as are_interrupts_enabled, disable as disable_interrupts, enable as enable_interrupts,
+    enable_and_hlt as enable_interrupts_and_halt, without_interrupts,
 };
 
 /// Stops this processor for good.

@@ -9,7 +9,8 @@ use x86_64::structures::idt::{Entry, InterruptDescriptorTable};
 
 use super::stacks::TrapStack;
 use super::trap::{
-    VECTOR_ALARM, VECTOR_CALL, VECTOR_DEVICES, VECTOR_SERIAL, VECTOR_SPURIOUS, VECTOR_WAKE, entry, entry_with_code,
+    VECTOR_ALARM, VECTOR_CALL, VECTOR_DEVICES, VECTOR_DISKS, VECTOR_SERIAL, VECTOR_SPURIOUS, VECTOR_WAKE, entry,
+    entry_with_code,
 };
 
 static TABLE: Once<InterruptDescriptorTable> = Once::new();
@@ -63,6 +64,7 @@ pub fn init() {
         plain(&mut table[VECTOR_ALARM], entry::<VECTOR_ALARM>);
         plain(&mut table[VECTOR_CALL], entry::<VECTOR_CALL>);
         plain(&mut table[VECTOR_WAKE], entry::<VECTOR_WAKE>);
+        plain(&mut table[VECTOR_DISKS], entry::<VECTOR_DISKS>);
         plain(&mut table[VECTOR_SPURIOUS], entry::<VECTOR_SPURIOUS>);
         table
     });

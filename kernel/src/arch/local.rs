@@ -1,9 +1,8 @@
-//! Which processor this is: a number that lies where its GS leads to.
+//! Which processor this is: a number that lies where its GS leads to, and that crate `frames` reads there.
 //!
-//! The boot processor is number 0, from the first instructions of the kernel on. The lock-order checker in crate `frames` reads the
-//! same number at the same place.
+//! The boot processor is number 0, from the first instructions of the kernel on.
 
-use core::arch::asm;
+pub use frames::cpu::number;
 
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::GsBase;
@@ -24,13 +23,4 @@ static NUMBERS: [u32; MOST] = {
 /// Gives this processor its number. Its GS stays as it is from here on; every processor does this before it takes its first lock.
 pub fn set(number: usize) {
     GsBase::write(VirtAddr::from_ptr(&NUMBERS[number % MOST]));
-}
-
-/// The number of this processor.
-#[inline]
-pub fn number() -> usize {
-    let number: u32;
-    // SAFETY: GS leads to a number for as long as Rust code runs (`set`).
-    unsafe { asm!("mov {:e}, gs:[0]", out(reg) number, options(nostack, preserves_flags, readonly)) };
-    number as usize
 }

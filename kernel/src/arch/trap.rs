@@ -9,8 +9,9 @@ use core::arch::naked_asm;
 use core::fmt;
 use core::mem::{MaybeUninit, offset_of};
 
-use super::{apic, cpu, stacks};
+use super::{apic, cpu, local, stacks};
 use crate::drivers::attention;
+use crate::drivers::virtio::blk;
 use crate::smp::{calls, stop};
 use crate::{console, panic};
 
@@ -24,6 +25,8 @@ pub const VECTOR_ALARM: u8 = 0x22;
 pub const VECTOR_CALL: u8 = 0x23;
 /// Vector by which a processor is woken: it does nothing but that.
 pub const VECTOR_WAKE: u8 = 0x24;
+/// Vector by which a disk calls the processor whose queue has something new.
+pub const VECTOR_DISKS: u8 = 0x25;
 /// Vector of the local APIC's spurious interrupt, which must not be acknowledged.
 pub const VECTOR_SPURIOUS: u8 = 0xff;
 
@@ -175,7 +178,10 @@ extern "C" fn dispatch(frame: &TrapFrame) {
             apic::on_devices();
         }
         Ok(VECTOR_ALARM) => {
-            attention::alarm();
+            // Others are woken by it, and that is all.
+            if local::number() == 0 {
+                attention::alarm();
+            }
             apic::end_of_interrupt();
         }
         Ok(VECTOR_CALL) => {
@@ -183,6 +189,10 @@ extern "C" fn dispatch(frame: &TrapFrame) {
             apic::end_of_interrupt();
         }
         Ok(VECTOR_WAKE) => apic::end_of_interrupt(),
+        Ok(VECTOR_DISKS) => {
+            blk::on_interrupt();
+            apic::end_of_interrupt();
+        }
         Ok(VECTOR_SPURIOUS) => {}
         Ok(NMI) => {
             stop::on_nmi();

@@ -21,6 +21,7 @@ use crate::console;
 use crate::fault::Stage;
 use crate::kexec::{self, Machine};
 use crate::machine::BUILD;
+use crate::smp::chores;
 use crate::system::System;
 
 /// Cached pages that are hashed while the machine stands still, at most.
@@ -43,6 +44,8 @@ pub fn exec(system: &System, called_off: &mut dyn FnMut() -> bool) -> Result<Inf
 fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) -> Result<Infallible, KexecError> {
     let (machine, generation) = (&system.machine, &system.generation);
     let parcel = &machine.parcel;
+    // The others are stopped later, which must not be in the midst of anything.
+    let _rest = chores::rest();
     system.vfs.commit().and(system.cache.write_out(None).map_err(Into::into)).map_err(KexecError::Changes)?;
     // Up to here everything goes on as ever, so what the disk takes its time for is no downtime.
     let exec_tsc = tsc::now();

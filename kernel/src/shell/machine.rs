@@ -9,9 +9,10 @@ use prompt::options::Args;
 use super::commands::{Command, FAMILIES, all, find, gap};
 use super::{Failure, Outcome, Session, kexec};
 use crate::console::dmesg;
-use crate::drivers::virtio::blk::Disk;
+use crate::drivers::virtio::blk::{self, Disk};
 use crate::fault::{self, Stage};
 use crate::generation::{Provoke, Step};
+use crate::smp::chores::{self, Chore};
 use crate::{bench, demo, power, smp, time};
 
 /// The commands of this room.
@@ -34,7 +35,8 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "cpus",
         usage: "",
-        help: "the CPUs that take part, by number, and the ids of their APICs",
+        help: "the CPUs that take part, by number, the ids of their APICs, how often disks called them, and how often \
+               they made frames free or wrote behind when they had nothing to do",
         run: cpus,
     },
     Command { name: "uptime", usage: "", help: "how long this kernel has been running", run: uptime },
@@ -46,7 +48,7 @@ pub const COMMANDS: &[Command] = &[
         usage: "panic|double-fault|stack-overflow|oom|other-panic|other-overflow|stale-page|disk-reset|disk-breaks|\
                 handover|kexec-STEP|next-STAGE",
         help: "break the kernel on purpose; other-panic, other-overflow: on CPU 1, the former while all write; stale-page: CPU 1 reads a page that was unmapped; disk-reset, \
-               disk-breaks: the disk at the next request; handover: spoil what the next kexec hands over; kexec-load, -ahead, \
+               disk-breaks: the disk at the next request, the latter at the last CPU's; handover: spoil what the next kexec hands over; kexec-load, -ahead, \
                -handover, -prepare: call the next kexec off after that; next-early, -late, -overflow, -other: let the next kernel \
                fail; next-mute: let it do without CPU 1",
         run: provoke,
@@ -70,7 +72,11 @@ fn cpus(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     Args::parse(words, "")?.exactly([])?;
     for (number, id) in smp::all() {
         let part = if smp::online().any(|online| online == number) { "online" } else { "left out" };
-        session.out.print(format_args!("CPU {number}  APIC {id}  {part}\n"));
+        let rooms = [Chore::Room, Chore::PreservableRoom].map(|chore| chores::begun(chore, number)).iter().sum::<u64>();
+        let (behind, calls) = (chores::begun(Chore::WriteBehind, number), blk::calls(number));
+        session.out.print(format_args!(
+            "CPU {number}  APIC {id}  {part}  disk interrupts: {calls}  reclaims: {rooms}  write-behinds: {behind}\n"
+        ));
     }
     Ok(())
 }

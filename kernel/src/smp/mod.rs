@@ -4,6 +4,7 @@
 //! after the other, and wait in `hlt` until they are given something to do. One that does not answer is named and left out.
 
 pub mod calls;
+pub mod chores;
 mod spread;
 pub mod stop;
 

@@ -1,12 +1,12 @@
 //! Work for every processor: one closure, which each of them runs, on its own stack and with interrupts on, and which therefore may do
-//! whatever the shell may do but for what is the boot processor's alone: serving devices, and writing behind.
+//! whatever the shell may do but for what is the boot processor's alone: serving devices.
 //!
 //! Who comes late finds nothing more to do, and is not waited for: so the closure must not count on anybody, and the work has to be
 //! divided by who is there, as [`each`] does.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{CPUS, online};
+use super::{CPUS, chores, online};
 use crate::arch::apic::{self, Command};
 use crate::arch::cpu;
 use crate::arch::loan::{Desk, Work};
@@ -44,17 +44,19 @@ pub fn each(count: usize, work: &(dyn Fn(usize, usize) + Sync)) {
     });
 }
 
-/// What a processor does that has nothing to do: it halts, until there is something.
+/// What a processor does that has nothing to do: [chores], or it halts, until there is something.
 pub(super) fn idle() -> ! {
     let this = local::number();
     let mut done = 0;
     loop {
         DESK.take(&mut done, this);
+        chores::go_on(this, || DESK.has_more_than(done));
         // With interrupts off nobody can wake this processor between the look and the halt.
         cpu::disable_interrupts();
-        match DESK.has_more_than(done) {
-            true => cpu::enable_interrupts(),
-            false => cpu::enable_interrupts_and_halt(),
+        match chores::may_halt(this) && !DESK.has_more_than(done) {
+            true => cpu::enable_interrupts_and_halt(),
+            false => cpu::enable_interrupts(),
         }
+        chores::awake(this);
     }
 }

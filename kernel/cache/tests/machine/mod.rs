@@ -168,6 +168,8 @@ pub struct Machine {
     pub pool: PoolId,
     pub fs: FsId,
     pub memory: &'static Memory,
+    /// What the last reader of each file knew.
+    readers: Mutex<HashMap<FileId, ReadAhead>>,
     /// Last, so that everything has come back when it is dropped.
     pub arena: Arena,
 }
@@ -203,7 +205,7 @@ fn build(arena: Arena, config: Config, kind: Kind, frames: Vec<Frame>) -> (Machi
     let cache = PageCache::new(memory, cleancache);
     let disk = Arc::new(Disk::default());
     let fs = cache.add_fs("disk", disk.clone());
-    (Machine { cache, disk, pool, fs, memory, arena }, lent)
+    (Machine { cache, disk, pool, fs, memory, readers: Mutex::default(), arena }, lent)
 }
 
 impl Machine {
@@ -213,7 +215,10 @@ impl Machine {
 
     pub fn read(&self, file: FileId, size: u64, pos: u64, len: usize) -> Result<Vec<u8>, FillError> {
         let mut out = vec![0xaa; len];
-        let got = self.cache.read(file, size, pos, &mut out, &mut ReadAhead::default())?;
+        let mut ahead = self.readers.lock().expect("no panic").get(&file).map(ReadAhead::anew).unwrap_or_default();
+        let got = self.cache.read(file, size, pos, &mut out, &mut ahead);
+        self.readers.lock().expect("no panic").insert(file, ahead);
+        let got = got?;
         out.truncate(got);
         Ok(out)
     }

@@ -218,6 +218,8 @@ pub struct World {
     pub range: PfnRange,
     /// What a reader looks up.
     names: Mutex<Names>,
+    /// What the last reader of each file knew. Never locked where a thread may be switched.
+    readers: std::sync::Mutex<BTreeMap<FileId, ReadAhead>>,
     /// One change at a time, as a filesystem sees to.
     changes: Mutex<()>,
     /// Last, so that everything has come back when it is dropped.
@@ -254,7 +256,18 @@ impl World {
         }
         let fs = cache.add_fs("disk", disk.clone());
         let names = Mutex::new(Names { fs, open: BTreeMap::new() });
-        let world = Self { cache, disk, any, any_frames, fixed, range, names, changes: Mutex::new(()), arena };
+        let world = Self {
+            cache,
+            disk,
+            any,
+            any_frames,
+            fixed,
+            range,
+            names,
+            readers: std::sync::Mutex::default(),
+            changes: Mutex::new(()),
+            arena,
+        };
         world.open_all();
         Arc::new(world)
     }
@@ -285,7 +298,12 @@ impl World {
         let mut out = vec![0xaa; (last - first + 1) as usize * FRAME_SIZE];
         let size = u64::from(PAGES) * FRAME_SIZE as u64;
         let pos = u64::from(first) * FRAME_SIZE as u64;
-        match self.cache.read(open.file, size, pos, &mut out, &mut ReadAhead::default()) {
+        // Whoever reads knows the file from before, so he needs no lock.
+        let known = self.readers.lock().expect("no panic").get(&open.file).map(ReadAhead::anew);
+        let mut ahead = known.unwrap_or_default();
+        let read = self.cache.read(open.file, size, pos, &mut out, &mut ahead);
+        self.readers.lock().expect("no panic").insert(open.file, ahead);
+        match read {
             Ok(read) => assert_eq!(read, out.len()),
             Err(FillError::Unmounted) => {
                 let names = self.names.lock().expect("no panic");

@@ -1,13 +1,16 @@
 //! An owning map from (file, page index) to frame, with the frames of each file chained together and every frame in one of a few
 //! orders: all that a page cache and a victim cache need to keep.
 //!
-//! Everything but the bucket heads lies in the frames' own records. After the map is made, and files and orders are
+//! Everything but the hash index lies in the frames' own records. After the map is made, and files and orders are
 //! [made](FrameMap::add_file) [known](FrameMap::add_orders), no operation allocates; each costs the same however many frames
 //! there are.
 
+mod glance;
+mod index;
 mod places;
 mod refs;
 
+pub use glance::Glance;
 pub use places::{Occupied, Taken, Vacant};
 pub use refs::{FrameMut, FrameRef};
 
@@ -17,16 +20,14 @@ use crate::chunks::{Chunks, piece};
 use crate::frame::Frame;
 use crate::memory::Memory;
 use crate::meta::{FrameMeta, LOOSE, Links, MAX_ORDERS, NIL};
-use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::Range;
-use core::sync::atomic::Ordering::Relaxed;
-
-/// The most buckets: 4 MiB of them, which is the largest block that there is.
-const MAX_BUCKETS: usize = 1 << 20;
+use core::sync::atomic::Ordering::{Relaxed, Release};
+use index::{Bucket, Index};
 
 /// Where a page belongs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,6 +36,20 @@ pub struct Key {
     pub file: u32,
     /// The page of the file, from 0.
     pub index: u32,
+}
+
+impl Key {
+    /// The key in one word.
+    #[inline]
+    pub const fn packed(self) -> u64 {
+        (self.file as u64) << 32 | self.index as u64
+    }
+
+    /// The key that was [packed](Key::packed).
+    #[inline]
+    pub const fn unpacked(word: u64) -> Self {
+        Self { file: (word >> 32) as u32, index: word as u32 }
+    }
 }
 
 /// The frames of one file, chained through their records.
@@ -47,10 +62,7 @@ struct Chain {
 /// The map. Dropping it gives every frame back.
 pub struct FrameMap {
     memory: &'static Memory,
-    /// Heads of the hash chains; their number is a power of two.
-    buckets: Box<[u32]>,
-    /// Bits to shift a 64-bit hash down by.
-    shift: u32,
+    index: Arc<Index>,
     orders: Vec<Links>,
     files: Chunks<Chain, { piece::<Chain>() }>,
 }
@@ -58,11 +70,9 @@ pub struct FrameMap {
 impl FrameMap {
     /// An empty map for about `capacity` frames of `memory` (more make it slower, not wrong), with `orders` orders.
     pub fn new(memory: &'static Memory, capacity: usize, orders: u16) -> Self {
-        let buckets = capacity.next_power_of_two().clamp(2, MAX_BUCKETS);
         Self {
             memory,
-            buckets: vec![NIL; buckets].into_boxed_slice(),
-            shift: u64::BITS - buckets.trailing_zeros(),
+            index: Arc::new(Index::new(capacity)),
             orders: vec![Links::EMPTY; usize::from(orders).min(MAX_ORDERS)],
             files: Chunks::new(),
         }
@@ -122,14 +132,14 @@ impl FrameMap {
     /// The place of a key that is not taken; `None` when it is.
     #[inline]
     pub fn vacancy(&self, key: Key) -> Option<Vacant> {
-        let bucket = self.bucket(key);
+        let bucket = self.index.bucket(key);
         self.search(bucket, key).is_none().then_some(Vacant { key, bucket })
     }
 
     /// The place of a key that is taken; `None` when it is not.
     #[inline]
     pub fn occupied(&mut self, key: Key) -> Option<Occupied<'_>> {
-        let bucket = self.bucket(key);
+        let bucket = self.index.bucket(key);
         let found = self.search(bucket, key)?;
         Some(Occupied { map: self, key, bucket, found })
     }
@@ -149,15 +159,13 @@ impl FrameMap {
         debug_assert!(self.search(bucket, key).is_none(), "{key:?} was filled twice");
         let Some(links) = self.orders.get_mut(usize::from(order)) else { return Err(frame) };
         let Some(chain) = self.files.get_mut(key.file as usize) else { return Err(frame) };
-        let Some(head) = self.buckets.get_mut(bucket) else { return Err(frame) };
         if !frame.is_of(self.memory) {
             return Err(frame);
         }
         let slot = frame.disown().slot();
         let meta = self.memory.meta();
         let record = &meta[slot as usize];
-        record.file.store(key.file, Relaxed);
-        record.index.store(key.index, Relaxed);
+        record.key.store(key.packed(), Relaxed);
         record.private.store(private, Relaxed);
         record.keeper.store(order + 1, Relaxed);
         match at_front {
@@ -165,8 +173,9 @@ impl FrameMap {
             false => links.push_back(meta, slot),
         }
 
-        record.bucket_next.store(*head, Relaxed);
-        *head = slot;
+        let head = self.index.head(bucket);
+        record.bucket_next.store(head.load(Relaxed), Relaxed);
+        head.store(slot, Release);
 
         record.file_prev.store(NIL, Relaxed);
         record.file_next.store(chain.head, Relaxed);
@@ -186,8 +195,10 @@ impl FrameMap {
 
     /// The frame under `key`, to change.
     pub fn get_mut(&mut self, key: Key) -> Option<FrameMut<'_>> {
-        let slot = self.slot_of(key)?;
-        Some(FrameMut { memory: self.memory, slot, life: PhantomData })
+        let bucket = self.index.bucket(key);
+        let Found { slot, .. } = self.search(bucket, key)?;
+        self.index.begin_change(bucket);
+        Some(FrameMut { memory: self.memory, index: &self.index, bucket, slot, life: PhantomData })
     }
 
     /// The frame with this number, if it is here.
@@ -206,7 +217,7 @@ impl FrameMap {
             return None;
         }
         let key = key_of(record);
-        let bucket = self.bucket(key);
+        let bucket = self.index.bucket(key);
         let found = self.search(bucket, key)?;
         (found.slot == slot).then(|| self.unlink(bucket, found, key))
     }
@@ -251,15 +262,14 @@ impl FrameMap {
 
     /// Take the frame that was found under `key`.
     #[inline(always)]
-    fn unlink(&mut self, bucket: usize, found: Found, key: Key) -> Taken {
+    fn unlink(&mut self, bucket: Bucket, found: Found, key: Key) -> Taken {
         let Found { before, record, slot, order, private } = found;
         let meta = self.memory.meta();
 
         let next = record.bucket_next.load(Relaxed);
-        match before {
-            Some(before) => before.bucket_next.store(next, Relaxed),
-            None => self.buckets[bucket] = next,
-        }
+        let link = before.map_or_else(|| self.index.head(bucket), |before| &before.bucket_next);
+        link.store(next, Release);
+        self.index.taken(bucket);
 
         let (next, prev) = (record.file_next.load(Relaxed), record.file_prev.load(Relaxed));
         if let Some(after) = meta.get(next as usize) {
@@ -346,19 +356,12 @@ impl FrameMap {
         FrameRef { memory: self.memory, slot, life: PhantomData }
     }
 
-    /// Fibonacci hashing (Knuth, TAOCP 3, 6.4): the high bits of a product with 2^64 over the golden ratio.
-    #[inline]
-    fn bucket(&self, key: Key) -> usize {
-        let wide = u64::from(key.file) << 32 | u64::from(key.index);
-        (wide.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> self.shift) as usize
-    }
-
     #[inline]
     fn slot_of(&self, key: Key) -> Option<u32> {
         let meta = self.memory.meta();
-        let mut slot = self.buckets[self.bucket(key)];
+        let mut slot = self.index.head(self.index.bucket(key)).load(Relaxed);
         while let Some(record) = meta.get(slot as usize) {
-            if key_of(record) == key {
+            if record.key.load(Relaxed) == key.packed() {
                 return Some(slot);
             }
             slot = record.bucket_next.load(Relaxed);
@@ -368,12 +371,12 @@ impl FrameMap {
 
     /// Where `key` is.
     #[inline]
-    fn search(&self, bucket: usize, key: Key) -> Option<Found> {
+    fn search(&self, bucket: Bucket, key: Key) -> Option<Found> {
         let meta = self.memory.meta();
         let mut before = None;
-        let mut slot = self.buckets[bucket];
+        let mut slot = self.index.head(bucket).load(Relaxed);
         while let Some(record) = meta.get(slot as usize) {
-            if key_of(record) == key {
+            if record.key.load(Relaxed) == key.packed() {
                 let (order, private) = (record.keeper.load(Relaxed) - 1, record.private.load(Relaxed));
                 return Some(Found { before, record, slot, order, private });
             }
@@ -386,7 +389,7 @@ impl FrameMap {
 
 #[inline]
 fn key_of(record: &FrameMeta) -> Key {
-    Key { file: record.file.load(Relaxed), index: record.index.load(Relaxed) }
+    Key::unpacked(record.key.load(Relaxed))
 }
 
 fn slot_in(meta: &[FrameMeta], slot: u32) -> Option<u32> {

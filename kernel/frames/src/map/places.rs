@@ -1,5 +1,6 @@
 //! Places in a map: looked for once, then filled or emptied without another look.
 
+use super::index::Bucket;
 use super::{FrameMap, Key};
 use crate::frame::Frame;
 use crate::meta::FrameMeta;
@@ -22,7 +23,7 @@ pub struct Taken {
 #[derive(Debug)]
 pub struct Vacant {
     pub(super) key: Key,
-    pub(super) bucket: usize,
+    pub(super) bucket: Bucket,
 }
 
 impl Vacant {
@@ -48,7 +49,7 @@ pub(super) struct Found {
 pub struct Occupied<'a> {
     pub(super) map: &'a mut FrameMap,
     pub(super) key: Key,
-    pub(super) bucket: usize,
+    pub(super) bucket: Bucket,
     pub(super) found: Found,
 }
 

@@ -1,5 +1,6 @@
 //! Looks at frames in a map.
 
+use super::index::{Bucket, Index};
 use super::{FrameMap, Key, key_of};
 use crate::addr::{Page, Pfn};
 use crate::copy;
@@ -77,10 +78,12 @@ impl fmt::Debug for FrameRef<'_> {
     }
 }
 
-/// A frame in a map, to change its bytes.
+/// A frame in a map, to change its bytes. While it lives nobody reads them from beside the map.
 #[derive(Debug)]
 pub struct FrameMut<'a> {
     pub(super) memory: &'static Memory,
+    pub(super) index: &'a Index,
+    pub(super) bucket: Bucket,
     pub(super) slot: u32,
     pub(super) life: PhantomData<&'a mut FrameMap>,
 }
@@ -117,5 +120,12 @@ impl FrameMut<'_> {
     /// Change those bits.
     pub fn set_private(&mut self, bits: u16) {
         self.memory.meta()[self.slot as usize].private.store(bits, Relaxed);
+    }
+}
+
+impl Drop for FrameMut<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.index.end_change(self.bucket);
     }
 }

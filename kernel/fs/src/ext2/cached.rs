@@ -23,9 +23,14 @@ impl CachedFile {
     }
 
     /// Read at `pos` into `out`, of a file of `size` bytes; short only at its end.
-    #[inline]
     pub(super) fn read(&self, size: u64, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> Result<usize, FillError> {
         self.cache.read(self.id, size, pos, out, ahead)
+    }
+
+    /// As [`CachedFile::read`], if it is of one page that is in the page cache; whether it was.
+    #[inline(always)]
+    pub(super) fn read_within_page(&self, size: u64, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> bool {
+        self.cache.read_within_page(self.id, size, pos, out, ahead)
     }
 
     /// Copy what is at `pos` into `out`, if it is in the page cache.

@@ -8,8 +8,8 @@ use crate::error::{Error, Result};
 use crate::filesystem::{FileType, Ino, Stat, Time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::ops::Range;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use core::ops::{Deref, DerefMut, Range};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use frames::lock::LockGuard;
 use frames::{Lock, Rank};
 use hashbrown::HashMap;
@@ -35,7 +35,16 @@ pub(super) struct Inode {
     pub(super) fine_times: bool,
     /// Looked for since the inode cache was last swept.
     used: AtomicBool,
+    /// The size that whoever held the lock last has left, for readers, who do not take it.
+    size: AtomicU64,
     state: Lock<State>,
+}
+
+/// Access to what of an inode can change.
+#[derive(Debug)]
+pub(super) struct Locked<'a> {
+    state: LockGuard<'a, State>,
+    published: &'a AtomicU64,
 }
 
 /// What of an inode can change.
@@ -92,6 +101,29 @@ pub(super) struct Attr {
     pub(super) atime: Time,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    #[inline]
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.published.store(self.state.size, Relaxed);
+    }
 }
 
 impl Inode {
@@ -170,18 +202,20 @@ impl Inode {
         state: State,
     ) -> Self {
         let (parent, used) = (AtomicU32::new(0), AtomicBool::new(true));
+        let size = AtomicU64::new(state.size);
         let state = Lock::new(Rank::Ext2Inode, state);
-        Self { number, kind, format, generation, file, parent, fine_times, used, state }
+        Self { number, kind, format, generation, file, parent, fine_times, used, size, state }
     }
 
     #[inline]
-    pub(super) fn lock(&self) -> LockGuard<'_, State> {
-        self.state.lock()
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked { state: self.state.lock(), published: &self.size }
     }
 
     /// Its size.
+    #[inline]
     pub(super) fn size(&self) -> u64 {
-        self.lock().size
+        self.size.load(Relaxed)
     }
 
     pub(super) fn stat(&self) -> Stat {

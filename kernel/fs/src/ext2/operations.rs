@@ -19,10 +19,20 @@ struct OpenInode {
     inode: Arc<Inode>,
 }
 
+impl OpenInode {
+    #[cold]
+    fn read_any(&self, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> Result<usize> {
+        Ok(self.inode.file.read(self.inode.size(), pos, out, ahead)?)
+    }
+}
+
 impl OpenFile for OpenInode {
     #[inline]
     fn read(&self, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> Result<usize> {
-        Ok(self.inode.file.read(self.inode.size(), pos, out, ahead)?)
+        if self.inode.file.read_within_page(self.inode.size(), pos, out, ahead) {
+            return Ok(out.len());
+        }
+        self.read_any(pos, out, ahead)
     }
 
     #[inline]

@@ -1,53 +1,41 @@
-//! How a virtio device calls: by a message, by a line to the I/O APIC, or not at all.
+//! How a virtio device calls: by messages, by a line to the I/O APIC, or not at all.
 //!
 //! QEMU's balloon and virtio-mem have no messages before version 9, so a PCI function's pin is what remains: firmware has led it to an
 //! input below 16, whose number it wrote into the function's configuration space.
-//! Crate `virtio-drivers` has no messages, so the two registers that choose them are found here from the function's
-//! capabilities (virtio 1.2, 4.1.4.3). Disks are polled and use none of this.
+//! Crate `virtio-drivers` has no messages, so the registers that choose them are those of [`super::common`]. A disk has a message for
+//! each queue, or is polled; it never uses a line.
 
 use core::fmt;
-use core::ptr::NonNull;
 
-use frames::PhysAddr;
 use log::info;
-use virtio_drivers::transport::pci::VIRTIO_PCI_CAP_COMMON_CFG;
-use virtio_drivers::transport::pci::bus::{BarInfo, DeviceFunction, PCI_CAP_ID_VNDR};
+use virtio_drivers::transport::pci::bus::{BarInfo, DeviceFunction};
 
-use crate::arch::{apic, paging};
+use super::common::{CONFIG_VECTOR, CommonConfig, QUEUE_VECTOR};
+use crate::arch::apic;
+use crate::arch::trap::{VECTOR_DEVICES, VECTOR_DISKS};
 use crate::drivers::msix::{self, MsixError};
 use crate::drivers::{attention, pci};
 
-/// Offsets in a `virtio_pci_cap`.
-const CAP_BAR: u8 = 4;
-const CAP_OFFSET: u8 = 8;
-const CAP_LENGTH: u8 = 12;
-/// Offsets in the common configuration, and what a register answers when there is no such entry.
-const CONFIG_VECTOR: usize = 0x10;
-const QUEUE_SELECT: usize = 0x16;
-const QUEUE_VECTOR: usize = 0x1a;
-const COMMON_LEN: u64 = 0x38;
-const NO_VECTOR: u16 = 0xffff;
-
-/// The one entry of the function's table that is used.
+/// The one entry of the table that is used of a device that is served at safe points.
 const ENTRY: u16 = 0;
 
 /// What a device has for calling.
 #[derive(Debug)]
 pub enum Interrupt {
-    /// A message, chosen in the common configuration at this address.
-    Message(CommonConfig),
+    /// Messages.
+    Message(Messages),
     /// A line that leads to this input of the I/O APIC.
     Line(u32),
     /// Nothing, for this reason.
     None(NoInterrupt),
 }
 
-/// The registers of a device's common configuration.
+/// The messages of a PCI function: which it sends is chosen in its common configuration.
 #[derive(Debug)]
-pub struct CommonConfig(NonNull<u8>);
-
-// SAFETY: the address of device registers, which any processor may use; the device's owner uses them one access at a time.
-unsafe impl Send for CommonConfig {}
+pub struct Messages {
+    common: CommonConfig,
+    table: msix::Table,
+}
 
 /// Why a device cannot call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,14 +64,16 @@ impl fmt::Display for NoInterrupt {
 impl Interrupt {
     /// Prepares a PCI function, whose `bars` are mapped, for messages, or else for the use of its pin.
     pub fn of_function(root: &pci::Root, function: DeviceFunction, bars: &[Option<BarInfo>; 6]) -> Self {
-        let prepared = common_config(root, function, bars)
-            .ok_or(NoInterrupt::NoCommonConfig)
-            .and_then(|common| msix::enable(root, function, bars).map(|()| common).map_err(NoInterrupt::Msix));
-        match (prepared, pci::line(function)) {
-            (Ok(common), _) => Self::Message(common),
+        match (Messages::of_function(root, function, bars), pci::line(function)) {
+            (Ok(messages), _) => Self::Message(messages),
             (Err(_), Some(line)) => Self::Line(line),
             (Err(reason), None) => Self::None(reason),
         }
+    }
+
+    /// Prepares a PCI function, whose `bars` are mapped, for messages only.
+    pub fn by_message(root: &pci::Root, function: DeviceFunction, bars: &[Option<BarInfo>; 6]) -> Self {
+        Messages::of_function(root, function, bars).map_or_else(Self::None, Self::Message)
     }
 
     /// Whether a PCI function needs its pin.
@@ -100,7 +90,7 @@ impl Interrupt {
     /// it is said, and the device is polled. The device was just reset and does not run yet.
     pub fn attach(&self, name: &str, queues: &[u16]) {
         let attached = match self {
-            Self::Message(common) => common.choose(queues),
+            Self::Message(messages) => messages.choose(queues),
             Self::Line(line) if apic::route(*line) => Ok(()),
             Self::Line(line) => Err(NoInterrupt::Line(*line)),
             Self::None(reason) => Err(*reason),
@@ -112,39 +102,37 @@ impl Interrupt {
     }
 }
 
-impl CommonConfig {
+impl Messages {
+    fn of_function(
+        root: &pci::Root,
+        function: DeviceFunction,
+        bars: &[Option<BarInfo>; 6],
+    ) -> Result<Self, NoInterrupt> {
+        let common = CommonConfig::find(root, function, bars).ok_or(NoInterrupt::NoCommonConfig)?;
+        let table = msix::enable(root, function, bars).map_err(NoInterrupt::Msix)?;
+        Ok(Self { common, table })
+    }
+
+    /// One message for everything, to the processor that serves devices.
     fn choose(&self, queues: &[u16]) -> Result<(), NoInterrupt> {
-        let mut accepted = self.set(CONFIG_VECTOR);
+        self.table.lead(ENTRY, apic::serves_devices(), VECTOR_DEVICES);
+        let mut accepted = self.common.set_vector(CONFIG_VECTOR, ENTRY);
         for &queue in queues {
-            self.write(QUEUE_SELECT, queue);
-            accepted &= self.set(QUEUE_VECTOR);
+            self.common.select(queue);
+            accepted &= self.common.set_vector(QUEUE_VECTOR, ENTRY);
         }
         if accepted { Ok(()) } else { Err(NoInterrupt::Refused) }
     }
 
-    fn set(&self, register: usize) -> bool {
-        self.write(register, ENTRY);
-        // SAFETY: as in `write`.
-        let answer = unsafe { self.0.byte_add(register).cast::<u16>().read_volatile() };
-        answer != NO_VECTOR
+    /// Gives a queue of a disk the entry of the same number; whether there is one. The queue does not run yet, and the entry sends
+    /// nothing before it is led somewhere.
+    pub fn give(&self, queue: u16) -> bool {
+        self.common.select(queue);
+        self.table.has(queue) && self.common.set_vector(QUEUE_VECTOR, queue)
     }
 
-    fn write(&self, register: usize, value: u16) {
-        // SAFETY: the structure lies in the function's own memory, which the window shows and which is as long as all
-        // registers here reach (`common_config` checked); the registers are 16 bits wide and aligned.
-        unsafe { self.0.byte_add(register).cast::<u16>().write_volatile(value) };
+    /// Leads a queue's message to the processor whose local APIC has this id.
+    pub fn lead(&self, queue: u16, to: u8) {
+        self.table.lead(queue, to, VECTOR_DISKS);
     }
-}
-
-fn common_config(root: &pci::Root, function: DeviceFunction, bars: &[Option<BarInfo>; 6]) -> Option<CommonConfig> {
-    let capability = pci::capabilities(root, function)
-        .find(|found| found.id == PCI_CAP_ID_VNDR && (found.private_header >> 8) as u8 == VIRTIO_PCI_CAP_COMMON_CFG)?;
-    let read = |field: u8| Some(pci::read(function, capability.offset.checked_add(field)?));
-    let (bar, offset, length) = (read(CAP_BAR)? as u8, u64::from(read(CAP_OFFSET)?), u64::from(read(CAP_LENGTH)?));
-    let (address, size) = bars.get(usize::from(bar))?.as_ref()?.memory_address_size()?;
-    if address == 0 || length < COMMON_LEN || offset + length > size || !(address + offset).is_multiple_of(4) {
-        return None;
-    }
-    let registers = paging::window(PhysAddr::new(address + offset))?;
-    NonNull::new(registers as *mut u8).map(CommonConfig)
 }

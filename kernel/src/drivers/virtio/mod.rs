@@ -2,6 +2,7 @@
 
 pub mod balloon;
 pub mod blk;
+mod common;
 pub mod hal;
 pub mod interrupt;
 pub mod mem;
@@ -19,6 +20,7 @@ use virtio_drivers::transport::pci::bus::{BarInfo, Command, DeviceFunction};
 use virtio_drivers::transport::pci::{PciTransport, VirtioPciError, virtio_device_type};
 use virtio_drivers::transport::{DeviceType, DeviceTypeError, SomeTransport, Transport};
 
+use self::common::Notifiers;
 use self::hal::GuestHal;
 use self::interrupt::Interrupt;
 use crate::arch::paging::{self, PagingError};
@@ -53,6 +55,8 @@ pub struct Found {
     pub transport: SomeTransport<'static>,
     /// How it can call.
     pub interrupt: Interrupt,
+    /// Where it is told of new buffers, for drivers that do so by themselves.
+    pub notifiers: Option<Notifiers>,
 }
 
 /// Why a device that is there is not used.
@@ -95,9 +99,9 @@ pub fn find(memory: &'static Memory, pci: &mut Bus, slots: impl Iterator<Item = 
     hal::init(memory);
     let mut found = Vec::new();
     let mut keep = |place, probed: Result<Probed, ProbeError>| match probed {
-        Ok((transport, interrupt)) => {
+        Ok((transport, interrupt, notifiers)) => {
             debug!(target: "virtio", "{:?} at {place}", transport.device_type());
-            found.push(Found { place, transport, interrupt });
+            found.push(Found { place, transport, interrupt, notifiers });
         }
         Err(error) => warn!(target: "virtio", "device at {place} not used: {error}"),
     };
@@ -110,20 +114,24 @@ pub fn find(memory: &'static Memory, pci: &mut Bus, slots: impl Iterator<Item = 
     for slot in slots {
         announced = true;
         if let Some(probed) = probe_slot(slot).transpose() {
-            keep(Place::Mmio(slot.address), probed.map(|transport| (transport, Interrupt::of_line(slot.irq))));
+            keep(Place::Mmio(slot.address), probed.map(|transport| in_slot(slot, transport)));
         }
     }
     if pci.functions.is_empty() && !announced {
         for slot in usual_slots() {
             if let Ok(Some(transport)) = probe_slot(slot) {
-                keep(Place::Mmio(slot.address), Ok((transport, Interrupt::of_line(slot.irq))));
+                keep(Place::Mmio(slot.address), Ok(in_slot(slot, transport)));
             }
         }
     }
     found
 }
 
-type Probed = (SomeTransport<'static>, Interrupt);
+type Probed = (SomeTransport<'static>, Interrupt, Option<Notifiers>);
+
+fn in_slot(slot: MmioSlot, transport: SomeTransport<'static>) -> Probed {
+    (transport, Interrupt::of_line(slot.irq), Some(Notifiers::Slot(slot.address)))
+}
 
 /// Takes the devices of one kind out of `devices`.
 pub fn take(devices: &mut Vec<Found>, kind: DeviceType) -> Vec<Found> {
@@ -158,19 +166,20 @@ fn probe_pci(
     if !stop::note(Status::Byte(status)) {
         return Err(ProbeError::Unstoppable);
     }
-    // Disks are polled, so their interrupt pin stays quiet.
+    // Disks send messages or are polled, so their interrupt pin stays quiet.
     let quiet = Command::MEMORY_SPACE | Command::BUS_MASTER | Command::INTERRUPT_DISABLE;
     root.set_command(function, quiet);
     let transport =
         PciTransport::new::<GuestHal, _>(root, function).map(SomeTransport::Pci).map_err(ProbeError::Pci)?;
     let interrupt = match kind {
         DeviceType::MemoryBalloon | DeviceType::Memory => Interrupt::of_function(root, function, &bars),
+        DeviceType::Block => Interrupt::by_message(root, function, &bars),
         _ => Interrupt::of_line(0),
     };
     if interrupt.uses_pin() {
         root.set_command(function, quiet - Command::INTERRUPT_DISABLE);
     }
-    Ok((transport, interrupt))
+    Ok((transport, interrupt, Notifiers::of_function(root, function, &bars)))
 }
 
 /// Where a function's status register is: in the common configuration, to which the first capability of that kind leads
@@ -228,11 +237,12 @@ fn probe_slot(slot: MmioSlot) -> Result<Option<SomeTransport<'static>>, ProbeErr
     }
 }
 
-/// The block devices among `devices`, ready for use.
-pub fn disks(memory: &'static Memory, devices: &mut Vec<Found>) -> Vec<blk::Disk> {
+/// The block devices among `devices`, ready for use by so many `processors`.
+pub fn disks(memory: &'static Memory, devices: &mut Vec<Found>, processors: usize) -> Vec<blk::Disk> {
     let mut disks = Vec::new();
-    for Found { place, transport, .. } in take(devices, DeviceType::Block) {
-        match blk::Disk::new(memory, transport, disks.len(), place) {
+    for found in take(devices, DeviceType::Block) {
+        let place = found.place;
+        match blk::Disk::new(memory, found, disks.len(), processors) {
             Ok(disk) => disks.push(disk),
             Err(error) => warn!(target: "virtio", "disk at {place} not used: {error}"),
         }

@@ -39,7 +39,7 @@ impl Port {
         F: Flags<Bits = u64> + BitAnd<Output = F> + fmt::Debug,
     {
         const VERSION_1: u64 = 1 << 32;
-        let Found { place, transport, interrupt } = found;
+        let Found { place, transport, interrupt, .. } = found;
         let mut port = Self { transport: ManuallyDrop::new(transport), interrupt, place };
         let agreed = port.transport.begin_init(known);
         let refused = if agreed.bits() & VERSION_1 == 0 {
@@ -55,7 +55,7 @@ impl Port {
 
     /// Resets a device that nobody drives, and lets go of it.
     pub fn retire(found: Found) {
-        let Found { place, transport, interrupt } = found;
+        let Found { place, transport, interrupt, .. } = found;
         let mut port = Self { transport: ManuallyDrop::new(transport), interrupt, place };
         if !port.reset() {
             warn!(target: "virtio", "device at {place} is not used, and does not stop");

@@ -1,8 +1,8 @@
-//! The virtio block device (virtio 1.2, 5.2): many requests in flight, each of many segments.
+//! The virtio block device (virtio 1.2, 5.2): many requests in flight, each of many segments, in a queue for each processor.
 //!
 //! A batch is cut into *parts* of as many segments as one request may have. All parts that fit are put in flight at
-//! once; the used ring is then polled. The lock is held only while the ring is touched, never while the device works, so
-//! several batches may be under way, and whoever polls reaps for all.
+//! once; then they are waited for. A queue's lock is held only while its ring is touched, never while the device works, so
+//! several batches may be under way even where processors share a queue, and whoever looks reaps for all.
 //!
 //! Buffers in flight belong to the device. A call returns only when its parts have come back, or after the device was
 //! reset, which makes it forget them. What the device writes into the rings is checked before it is believed.
@@ -10,24 +10,30 @@
 //! A device that was reset, asks for that, or does nothing for long is set up again, and what it had in hand is done once more;
 //! one that breaks the rules, or is no better after it, is not used any more.
 
+mod device;
 mod request;
 mod ring;
+mod wait;
+
+pub use wait::{calls, on_interrupt};
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use bitflags::bitflags;
 use frames::{Lock, Memory, Rank};
 use fs::block::{BlockDevice, BlockError, BlockStats, ReadRequest, SECTOR_SIZE, WriteRequest};
-use log::{error, info, warn};
-use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
+use log::{error, info};
+use virtio_drivers::transport::{SomeTransport, Transport};
 
-use self::request::{Batch, FlushOnly, Kind, Part, Parts};
-use self::ring::{Finished, Ring, SLOTS};
-use super::{Place, hal};
-use crate::time::Deadline;
+use self::device::Device;
+use self::request::{Batch, FlushOnly, Kind};
+use self::ring::Ring;
+use super::{Found, hal};
+use crate::arch::local;
 
 bitflags! {
     /// Feature bits that this driver knows (virtio 1.2, 5.2.3 and 6).
@@ -36,6 +42,7 @@ bitflags! {
         const SEG_MAX = 1 << 2;
         const READ_ONLY = 1 << 5;
         const FLUSH = 1 << 9;
+        const QUEUES = 1 << 12;
         const VERSION_1 = 1 << 32;
     }
 }
@@ -43,17 +50,12 @@ bitflags! {
 /// Offsets in the device's configuration space (virtio 1.2, 5.2.4).
 const CONFIG_CAPACITY: usize = 0;
 const CONFIG_SEG_MAX: usize = 12;
+const CONFIG_QUEUES: usize = 34;
 /// How often the configuration is read again because it changed meanwhile.
 const CONFIG_TRIES: usize = 8;
 
-/// How long a device may do nothing at all with requests in flight before it is reset.
-const PATIENCE_SECONDS: u64 = 30;
-/// After so many looks at a ring where nothing happens the device is asked how it is; that costs more than a look.
-const LOOKS: u32 = 1 << 16;
 /// How often a call is tried whose requests were lost in a reset.
 const ATTEMPTS: usize = 3;
-/// How long a reset may take.
-const RESET_SECONDS: u64 = 5;
 
 /// Why a block device cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,6 +66,8 @@ pub enum DiskError {
     FeaturesRefused,
     /// The capacity kept changing while it was read.
     UnstableConfig,
+    /// It does not say where it is told of requests.
+    NoNotifier,
     /// The queue could not be set up, or there is no configuration.
     Virtio(virtio_drivers::Error),
 }
@@ -73,6 +77,7 @@ impl fmt::Display for DiskError {
         match self {
             Self::Legacy => f.write_str("it does not speak virtio 1.0"),
             Self::FeaturesRefused => f.write_str("it refused its own features"),
+            Self::NoNotifier => f.write_str("it has nowhere to be told of requests"),
             Self::UnstableConfig => f.write_str("its capacity does not hold still"),
             Self::Virtio(error) => error.fmt(f),
         }
@@ -94,8 +99,25 @@ pub struct Disk {
     read_only: bool,
     has_flush: bool,
     max_segments: usize,
-    ring: Lock<Ring>,
+    /// Before the queues: it is reset when it is dropped, and only then may their memory go.
+    device: Lock<Device>,
+    queues: Vec<Queue>,
+    /// How often it was set up again. Changes with `device` locked, as `dead` does, which is set when the device has stopped for good.
+    set_up: AtomicU32,
+    dead: AtomicBool,
     counters: Counters,
+}
+
+/// A queue, in cache lines of its own.
+#[repr(align(64))]
+struct Queue {
+    /// That of the processor that is called.
+    number: usize,
+    /// Whether the device has a message for it.
+    has_message: bool,
+    /// Whether that is led to the processor.
+    calls: AtomicBool,
+    ring: Lock<Ring>,
 }
 
 #[derive(Debug, Default)]
@@ -108,55 +130,87 @@ struct Counters {
 }
 
 impl Disk {
-    /// Takes a block device into service, as disk number `index`.
+    /// Takes a block device into service, as disk number `index`, with a queue for each of so many `processors` if it has them.
     ///
     /// # Errors
     /// [`DiskError`]; the device is then reset.
-    pub fn new(
-        memory: &'static Memory,
-        mut transport: SomeTransport<'static>,
-        index: usize,
-        place: Place,
-    ) -> Result<Self, DiskError> {
-        let features = transport.begin_init(Features::all());
-        if !features.contains(Features::VERSION_1) {
-            return Err(DiskError::Legacy);
-        }
-        if !transport.get_status().contains(DeviceStatus::FEATURES_OK) {
-            return Err(DiskError::FeaturesRefused);
-        }
-        let sectors = capacity(&transport)?;
+    pub fn new(memory: &'static Memory, found: Found, index: usize, processors: usize) -> Result<Self, DiskError> {
+        let place = found.place;
+        let mut device = Device::begin(found)?;
+        let (features, transport) = (device.features(), device.transport());
+        let sectors = capacity(transport)?;
         let max_segments = match features.contains(Features::SEG_MAX) {
             true => transport.read_config_space::<u32>(CONFIG_SEG_MAX)? as usize,
             false => 1,
         };
+        let offered = match features.contains(Features::QUEUES) {
+            true => transport.read_config_space::<u16>(CONFIG_QUEUES)?,
+            false => 1,
+        };
+        let count = usize::from(offered).min(processors).max(1);
+        let mut queues = Vec::new();
+        queues.try_reserve_exact(count).map_err(|_| virtio_drivers::Error::DmaError)?;
+        for number in 0..count {
+            let (ring, has_message) = match device.make_ring(memory, number as u16) {
+                // Some queues are as good as all.
+                Err(_) if number > 0 => break,
+                made => made?,
+            };
+            let (calls, ring) = (AtomicBool::new(false), Lock::new(Rank::Disk, ring));
+            queues.push(Queue { number, has_message, calls, ring });
+        }
+        device.finish();
+        queues.iter_mut().for_each(|queue| queue.ring.get_mut().open());
         let disk = Self {
             name: format!("vd{}", char::from(b'a' + (index % 26) as u8)),
             sectors,
             read_only: features.contains(Features::READ_ONLY),
             has_flush: features.contains(Features::FLUSH),
             max_segments,
-            ring: Lock::new(Rank::Disk, Ring::new(memory, transport, features)?),
+            device: Lock::new(Rank::Device, device),
+            queues,
+            set_up: AtomicU32::new(0),
+            dead: AtomicBool::new(false),
             counters: Counters::default(),
         };
+        let count = disk.queues.len();
         let access = if disk.read_only { "read-only" } else { "read-write" };
-        info!(target: "virtio", "{}: {} sectors, {access}, at {place}", disk.name, disk.sectors);
+        let queues = if count == 1 { "queue" } else { "queues" };
+        info!(target: "virtio", "{}: {} sectors, {access}, {count} {queues}, at {place}", disk.name, disk.sectors);
         Ok(disk)
+    }
+
+    /// Leads the calls of each queue to its processor, of those with these numbers and local APICs. They have to take part.
+    pub fn lead_calls(&self, processors: impl Iterator<Item = (usize, u8)>) {
+        let device = self.device.lock();
+        for (number, id) in processors {
+            if let Some(queue) = self.queues.get(number).filter(|queue| queue.has_message) {
+                device.lead(number as u16, id);
+                queue.calls.store(true, Ordering::Release);
+            }
+        }
     }
 
     /// Stops the device for good: after this it touches no memory, and every request fails.
     pub fn quiesce(&self) {
-        self.ring.lock().kill(Deadline::after_seconds(RESET_SECONDS));
+        self.kill(None);
     }
 
     /// Resets the device without telling the driver: a fault for tests.
     pub fn forget(&self) {
-        self.ring.lock().forget(Deadline::after_seconds(RESET_SECONDS));
+        self.device.lock().stop();
     }
 
-    /// Makes the device break at the next request: a fault for tests.
+    /// Makes the device break at the next request in the last queue: a fault for tests.
     pub fn spoil(&self) {
-        self.ring.lock().spoil();
+        if let Some(queue) = self.queues.last() {
+            queue.ring.lock().spoil();
+        }
+    }
+
+    /// The queue of this processor.
+    fn queue(&self) -> Result<&Queue, BlockError> {
+        self.queues.get(local::number() % self.queues.len().max(1)).ok_or(BlockError::Dead)
     }
 
     /// Does `requests`, and again if they are lost in a reset: done twice they change no more than done once.
@@ -192,15 +246,6 @@ impl Disk {
         Ok(())
     }
 
-    fn revive(&self, ring: &mut Ring, reason: fmt::Arguments<'_>) {
-        ring.revive(Deadline::after_seconds(RESET_SECONDS));
-        let name = &self.name;
-        match ring.is_dead() {
-            true => error!(target: "virtio", "{name}: {reason}; not used any more"),
-            false => warn!(target: "virtio", "{name}: {reason}; reset, and set up again"),
-        }
-    }
-
     /// How many sectors a request is about, if it is about whole ones and they are on the disk.
     fn check_place(&self, kind: Kind, sector: u64, bytes: usize) -> Result<u64, BlockError> {
         if !matches!(kind, Kind::Read | Kind::Write) {
@@ -215,62 +260,6 @@ impl Disk {
             return Err(BlockError::OutOfRange { sector, sectors: self.sectors });
         }
         Ok(count)
-    }
-
-    /// Puts every part in flight, as many at a time as fit, and waits for all of them.
-    fn run(&self, mut batch: impl Batch) -> Result<(), BlockError> {
-        self.admit(&mut batch)?;
-        let mut parts = Parts::new(&mut batch, self.max_segments);
-        let mut in_flight = [None; SLOTS];
-        let mut waiting: Option<Part> = parts.next();
-        let mut outcome = Ok(());
-        let (mut patience, mut looks) = (Deadline::after_seconds(PATIENCE_SECONDS), 0);
-        loop {
-            let mut ring = self.ring.lock();
-            if ring.is_dead() {
-                return Err(BlockError::Dead);
-            }
-            let mut progress = false;
-            while let Some((part, slot)) = waiting.as_ref().and_then(|part| Some((part, ring.submit(part)?))) {
-                if let Some(entry) = in_flight.get_mut(slot) {
-                    *entry = Some(part.sector);
-                }
-                waiting = parts.next();
-                progress = true;
-            }
-            ring.notify();
-            ring.reap(Deadline::after_seconds(RESET_SECONDS));
-            for (slot, entry) in in_flight.iter_mut().enumerate() {
-                let Some((sector, finished)) = entry.and_then(|sector| Some((sector, ring.take_finished(slot)?)))
-                else {
-                    continue;
-                };
-                *entry = None;
-                progress = true;
-                match finished {
-                    Finished::Done => {}
-                    Finished::Failed => {
-                        self.counters.errors.fetch_add(1, Ordering::Relaxed);
-                        outcome = outcome.and(Err(BlockError::Io { sector }));
-                    }
-                    // Whatever else happened is found out again when all of it is done once more.
-                    Finished::Lost => (outcome, waiting) = (Err(BlockError::Reset), None),
-                }
-            }
-            if waiting.is_none() && in_flight.iter().all(Option::is_none) {
-                return outcome;
-            }
-            looks = if progress { 0 } else { looks + 1 };
-            if progress {
-                patience = Deadline::after_seconds(PATIENCE_SECONDS);
-            } else if patience.passed() {
-                self.revive(&mut ring, format_args!("no answer for {PATIENCE_SECONDS} s"));
-            } else if looks % LOOKS == 0 && ring.is_lost() {
-                self.revive(&mut ring, format_args!("it was reset, or asks for it"));
-            }
-            drop(ring);
-            core::hint::spin_loop();
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The queue of a block device: parts go in, come back finished in any order, and wait to be collected.
+//! A queue of a block device: parts go in, come back finished in any order, and wait to be collected.
 //!
 //! Each part in flight has a slot, with the request header and the status byte in a page of their own that the device
 //! reads and writes, and with the part itself, because the queue wants to see the same buffers again when they return.
@@ -9,20 +9,17 @@ use core::sync::atomic::{Ordering, fence};
 
 use frames::{FRAME_SIZE, FrameRun, Memory, Zones};
 use virtio_drivers::queue::VirtQueue;
-use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
+use virtio_drivers::transport::SomeTransport;
 use virtio_drivers::{Error, Result};
 
-use super::Features;
 use super::request::{Kind, MAX_SEGMENTS, Part};
+use crate::drivers::virtio::common::Notifier;
 use crate::drivers::virtio::hal::GuestHal;
-use crate::time::Deadline;
 
 /// Parts that can be in flight at a time.
 pub const SLOTS: usize = 32;
 /// Descriptors: three full parts, or every slot with two segments.
 const DESCRIPTORS: usize = 128;
-/// The one queue of a block device without multi-queue.
-const QUEUE: u16 = 0;
 
 /// Bytes of the control page for each slot: header (16), status (1), unused.
 const CONTROL_STRIDE: usize = 32;
@@ -58,46 +55,78 @@ struct Slot {
     part: Part,
 }
 
-/// The queue and everything that is in it. The transport comes first: dropping it resets the device, and only then may
-/// the memory go.
+/// The device returned what it was not given.
+#[derive(Clone, Copy, Debug)]
+pub struct Nonsense;
+
+/// The queue and everything that is in it. It is dropped after the device was reset.
 pub struct Ring {
-    transport: SomeTransport<'static>,
-    /// `None` once the device is dead.
+    number: u16,
+    /// `None` while the device is set up again: the ring is closed.
     queue: Option<Queue>,
+    /// One that is set up, for when the device runs.
+    next: Option<Queue>,
     control: FrameRun,
     slots: Vec<Slot>,
+    notifier: Notifier,
     /// Whether parts were added that the device has not been told of.
     untold: bool,
     /// Whether the device has answered anything since it was last set up.
     answered: bool,
-    features: Features,
-    dead: bool,
-}
-
-fn empty_queue(transport: &mut SomeTransport<'static>) -> Result<Queue> {
-    let mut queue = VirtQueue::new(transport, QUEUE, false, false)?;
-    queue.set_dev_notify(false);
-    Ok(queue)
 }
 
 impl Ring {
-    /// Sets up the queue and lets the device run, which agreed to these features.
+    /// Sets up queue `number` of a device that does not run yet; it is closed.
     ///
     /// # Errors
     /// If there is no memory, or the device's queue is too short.
-    pub fn new(memory: &'static Memory, mut transport: SomeTransport<'static>, features: Features) -> Result<Self> {
-        let queue = Some(empty_queue(&mut transport)?);
+    pub fn new(
+        memory: &'static Memory,
+        transport: &mut SomeTransport<'static>,
+        number: u16,
+        notifier: Notifier,
+    ) -> Result<Self> {
         let control = memory.allocate_run(Zones::Ephemeral, 0).ok_or(Error::DmaError)?;
         let mut slots = Vec::new();
         slots.try_reserve_exact(SLOTS).map_err(|_| Error::DmaError)?;
         slots.resize_with(SLOTS, || Slot { state: State::Free, part: Part::empty(Kind::Flush, 0) });
-        transport.finish_init();
-        Ok(Self { transport, queue, control, slots, untold: false, answered: false, features, dead: false })
+        let (queue, next) = (None, None);
+        let mut ring = Self { number, queue, next, control, slots, notifier, untold: false, answered: false };
+        ring.set_up(transport)?;
+        Ok(ring)
     }
 
-    /// Whether the device was stopped.
-    pub fn is_dead(&self) -> bool {
-        self.dead
+    /// Sets up the queue, which is closed, for a device that does not run yet.
+    ///
+    /// # Errors
+    /// As [`Ring::new`].
+    pub fn set_up(&mut self, transport: &mut SomeTransport<'static>) -> Result<()> {
+        let mut queue = VirtQueue::new(transport, self.number, false, false)?;
+        queue.set_dev_notify(false);
+        self.next = Some(queue);
+        Ok(())
+    }
+
+    /// Lets parts in, now that the device runs.
+    pub fn open(&mut self) {
+        self.queue = self.next.take();
+    }
+
+    /// Lets nothing in any more, and frees the queue of a device that was reset. What was in flight comes back as [`Finished::Lost`].
+    /// Whether the device has answered anything since the last time.
+    pub fn close(&mut self) -> bool {
+        (self.queue, self.next, self.untold) = (None, None, false);
+        for slot in &mut self.slots {
+            if let State::InFlight { .. } = slot.state {
+                slot.state = State::Finished(Finished::Lost);
+            }
+        }
+        core::mem::take(&mut self.answered)
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.number
     }
 
     /// Puts a part in flight and returns its slot; `None` when there is no room now.
@@ -121,17 +150,36 @@ impl Ring {
     /// wrong about that wish is to wait for ever, and one telling covers a whole batch.
     pub fn notify(&mut self) {
         if core::mem::take(&mut self.untold) {
-            // The device must see the new index before it is told.
-            fence(Ordering::SeqCst);
-            self.transport.notify(QUEUE);
+            self.notifier.notify();
         }
     }
 
-    /// Moves everything that came back to its slot. A device that returns what it was not given is stopped.
-    pub fn reap(&mut self, patience: Deadline) {
+    /// Whether the device is to call when it returns something. It sees that before anything that is done after this.
+    pub fn want_call(&mut self, wanted: bool) {
+        if let Some(queue) = &mut self.queue {
+            queue.set_dev_notify(wanted);
+            fence(Ordering::SeqCst);
+        }
+    }
+
+    /// Whether something came back that was not moved to its slot, or nothing can.
+    pub fn has_news(&self) -> bool {
+        self.queue.as_ref().is_none_or(|queue| queue.can_pop())
+    }
+
+    /// Whether the part in this slot has come back.
+    pub fn is_finished(&self, index: usize) -> bool {
+        self.slots.get(index).is_none_or(|slot| matches!(slot.state, State::Finished(_)))
+    }
+
+    /// Moves everything that came back to its slot.
+    ///
+    /// # Errors
+    /// [`Nonsense`]; the device must then be stopped.
+    pub fn reap(&mut self) -> core::result::Result<(), Nonsense> {
         // No more can come back than can be in flight.
         for _ in 0..SLOTS {
-            let Some(token) = self.queue.as_ref().and_then(|queue| queue.peek_used()) else { return };
+            let Some(token) = self.queue.as_ref().and_then(|queue| queue.peek_used()) else { break };
             let index = self.slots.iter().position(|slot| slot.state == State::InFlight { token });
             let popped = index.and_then(|index| {
                 // SAFETY: these are the buffers that this slot's part was added with, under this token.
@@ -143,9 +191,10 @@ impl Ring {
                     slot.state = State::Finished(outcome);
                     self.answered = true;
                 }
-                _ => return self.kill(patience),
+                _ => return Err(Nonsense),
             }
         }
+        Ok(())
     }
 
     /// How the part in this slot came back, if it did; the slot is then free again.
@@ -156,51 +205,6 @@ impl Ring {
         Some(outcome)
     }
 
-    /// Stops the device for good, and returns when it has let go of every buffer.
-    ///
-    /// # Panics
-    /// If the device does not confirm the reset in time. It might then write into buffers that were given back, so there
-    /// is no safe way to go on.
-    pub fn kill(&mut self, patience: Deadline) {
-        self.dead = true;
-        self.stop(patience);
-    }
-
-    /// Whether the device asks for a reset (virtio 1.2, 2.1.2), or was reset by somebody else.
-    pub fn is_lost(&self) -> bool {
-        let status = self.transport.get_status();
-        status.contains(DeviceStatus::DEVICE_NEEDS_RESET) || !status.contains(DeviceStatus::DRIVER_OK)
-    }
-
-    /// Resets the device and sets it up again as it was. What was in flight comes back as [`Finished::Lost`]. A device that has
-    /// answered nothing since the last time, or comes back with other features, is stopped for good.
-    ///
-    /// # Panics
-    /// As [`Ring::kill`].
-    pub fn revive(&mut self, patience: Deadline) {
-        self.stop(patience);
-        let agreed = self.transport.begin_init(Features::all());
-        let same = agreed == self.features && self.transport.get_status().contains(DeviceStatus::FEATURES_OK);
-        // The old one goes first: memory may be what the disk is wanted for.
-        self.queue = None;
-        match empty_queue(&mut self.transport) {
-            Ok(queue) if same && core::mem::take(&mut self.answered) => self.queue = Some(queue),
-            _ => return self.kill(patience),
-        }
-        self.transport.finish_init();
-        self.untold = false;
-        for slot in &mut self.slots {
-            if let State::InFlight { .. } = slot.state {
-                slot.state = State::Finished(Finished::Lost);
-            }
-        }
-    }
-
-    /// Resets the device behind the back of whoever waits for it: a fault for tests.
-    pub fn forget(&mut self, patience: Deadline) {
-        self.stop(patience);
-    }
-
     /// Gives the device a request that it has no place to answer, so that it breaks when it is told of the next one: a fault for tests.
     pub fn spoil(&mut self) {
         let header = NonNull::slice_from_raw_parts(self.control(0, 0), HEADER_LEN);
@@ -208,14 +212,6 @@ impl Ring {
         // not matter.
         let added = self.queue.as_mut().map(|queue| unsafe { queue.add(&[header.as_ref()], &mut []) });
         self.untold |= matches!(added, Some(Ok(_)));
-    }
-
-    fn stop(&mut self, patience: Deadline) {
-        self.transport.set_status(DeviceStatus::empty());
-        while self.transport.get_status() != DeviceStatus::empty() {
-            assert!(!patience.passed(), "a disk does not stop; it may still write to memory");
-            core::hint::spin_loop();
-        }
     }
 
     fn control(&self, index: usize, offset: usize) -> NonNull<u8> {
