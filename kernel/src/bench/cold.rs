@@ -9,6 +9,7 @@ use fs::block::{BlockDevice, ReadRequest, SECTOR_SIZE};
 use fs::vfs::File;
 
 use super::fill::order;
+use crate::arch::tsc;
 use crate::shell::failure::At;
 use crate::shell::{Failure, Outcome, Session};
 use crate::time;
@@ -46,14 +47,19 @@ pub fn run(session: &mut Session<'_>, path: &[u8]) -> Outcome {
     let mut file = cold(session, path)?;
     let picks: Vec<u64> = order(pages, true).at(path)?.take(READS).collect();
     let page = part.get_mut(..FRAME_SIZE).unwrap_or_default();
+    let mut took: Vec<u64> = Vec::new();
+    took.try_reserve_exact(picks.len()).map_err(|_| Error::NoMemory).at(path)?;
     let start = time::uptime_micros();
     for (read, index) in picks.iter().enumerate() {
         if read.is_multiple_of(IN_FLIGHT) {
             session.check()?;
         }
+        let before = tsc::now();
         file.read_at(index * FRAME_SIZE as u64, page).at(path)?;
+        took.push(tsc::now().wrapping_sub(before));
     }
     report(session, "randread", picks.len() as u64, start);
+    report_latencies(session, &mut took);
 
     let picks: Vec<u64> = order(disk.sectors() / SECTORS, true).at(path)?.take(READS).collect();
     let start = time::uptime_micros();
@@ -84,6 +90,16 @@ fn read_together(disk: &dyn BlockDevice, picks: &[u64], frames: &mut [Frame]) ->
         requests.push(ReadRequest { sector: index * SECTORS, segments });
     }
     disk.read(&mut requests).map_err(Error::Device)
+}
+
+/// The median of what reads took, in ticks, and what 99 of 100 did not exceed.
+fn report_latencies(session: &mut Session<'_>, took: &mut [u64]) {
+    took.sort_unstable();
+    for (name, at) in [("latency-p50", took.len() / 2), ("latency-p99", took.len() / 100 * 99)] {
+        let ticks = took.get(at).copied().unwrap_or(0);
+        let nanos = u128::from(ticks) * 1_000_000_000 / u128::from(time::frequency().max(1));
+        session.out.print(format_args!("{name} of {} nanoseconds {nanos}\n", took.len()));
+    }
 }
 
 fn report(session: &mut Session<'_>, name: &str, amount: u64, start: u64) {

@@ -8,6 +8,7 @@ mod cleancache;
 mod cold;
 mod fill;
 mod ranges;
+mod scaling;
 mod seqwrite;
 mod thrash;
 mod writing;
@@ -107,12 +108,13 @@ const TMP_FILE: &[u8] = b"/tmp/.bench";
 const DISK_FILE: &[u8] = b"/disk/.bench";
 
 /// `bench [-l] [NAME...]`, `bench thrash FILE`, `bench fill FILE SIZE`, `bench scatter FILE SIZE`,
-/// `bench seqwrite FILE SIZE`, `bench cold FILE`
+/// `bench seqwrite FILE SIZE`, `bench cold FILE`, `bench scaling`
 pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     let args = Args::parse(words, "l")?;
     match args.operands[..] {
         [b"thrash", path] => return thrash::run(session, path),
         [b"cold", path] => return cold::run(session, path),
+        [b"scaling"] => return scaling::run(session),
         [b"fill", path, size] => return fill::run(session, path, size, false),
         [b"scatter", path, size] => return fill::run(session, path, size, true),
         [b"seqwrite", path, size] => return seqwrite::run(session, path, size),
@@ -128,6 +130,7 @@ pub fn run(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
             ("fill FILE SIZE", fill::ABOUT),
             ("scatter FILE SIZE", fill::ABOUT_SCATTER),
             ("seqwrite FILE SIZE", seqwrite::ABOUT),
+            ("scaling", scaling::ABOUT),
         ];
         for (usage, about) in others {
             session.out.print(format_args!("{usage:28} {about}\n"));
@@ -162,12 +165,14 @@ fn report(session: &mut Session<'_>, name: &str, count: Count) {
 }
 
 fn cache_hit(session: &mut Session<'_>) -> Outcome<Count> {
-    let (path, mut file) = file_of_pages(session, b"/disk")?;
+    let files = files_of_pages(session, b"/disk", 1)?;
+    let Some(path) = files.first() else { return Ok(Count::default()) };
+    let mut file = session.open(path)?;
     let mut page = [0; FRAME_SIZE];
     // Another page each time, as the second look at one page is none that anybody counts.
     let mut read = |operations: u64| {
         let mut positions = (0..operations).map(|index| index % PAGES * FRAME_SIZE as u64);
-        positions.try_for_each(|position| file.read_at(position, black_box(&mut page)).map(drop)).at(&path)
+        positions.try_for_each(|position| file.read_at(position, black_box(&mut page)).map(drop)).at(path)
     };
     read(WARM_UP as u64)?;
     let mut count = Count::default();
@@ -175,15 +180,19 @@ fn cache_hit(session: &mut Session<'_>) -> Outcome<Count> {
     Ok(count)
 }
 
-/// The first file of some pages in a tree.
-fn file_of_pages(session: &Session<'_>, root: &[u8]) -> Outcome<(Vec<u8>, File)> {
+/// The first files of at least [`PAGES`] pages in a tree.
+fn files_of_pages(session: &Session<'_>, root: &[u8], count: usize) -> Outcome<Vec<Vec<u8>>> {
     let mut walk = Walk::new(session, root, true)?;
+    let mut files = Vec::new();
     while let Some(step) = walk.step(session)? {
         if step == Step::Node(FileType::Regular) && session.stat(walk.path())?.size >= PAGES * FRAME_SIZE as u64 {
-            return Ok((walk.path().to_vec(), session.open(walk.path())?));
+            files.push(walk.path().to_vec());
+            if files.len() == count {
+                return Ok(files);
+            }
         }
     }
-    Err(Failure::other(root, format_args!("there is no file of {PAGES} pages or more")))
+    Err(Failure::other(root, format_args!("there are fewer than {count} files of {PAGES} pages or more")))
 }
 
 /// Measures something with a fresh file of one page.

@@ -154,9 +154,9 @@ mod tests {
 
     #[test]
     fn what_exceeds_its_limit_is_found_whatever_it_was() {
-        assert_eq!(same(figure("cache-hit", 900), figure("cache-hit", 900)), []);
-        let beyond = Fault::Beyond { limit: 900.0, is: 901.0 };
-        assert_eq!(same(figure("cache-hit", 901), figure("cache-hit", 901)), [beyond]);
+        assert_eq!(same(figure("cache-hit", 640), figure("cache-hit", 640)), []);
+        let beyond = Fault::Beyond { limit: 640.0, is: 641.0 };
+        assert_eq!(same(figure("cache-hit", 641), figure("cache-hit", 641)), [beyond]);
     }
 
     #[test]

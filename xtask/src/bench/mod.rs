@@ -1,7 +1,7 @@
 //! `bench`: what things cost.
 //!
-//! A [`figure`] is one cost with its limit: in instructions ([`counted`]), in bytes ([`memory`]), or beside another kernel by the
-//! clock on the wall ([`crate::versus`]). [`table`] and [`picture`] show figures, and [`baseline`] compares those that repeat with
+//! A [`figure`] is one cost with its limit: in instructions ([`counted`]), in bytes ([`memory`]), or by the clock on the wall, beside
+//! one CPU of the same guest ([`scaling`]) or another kernel ([`crate::versus`]). [`table`] and [`picture`] show figures, and [`baseline`] compares those that repeat with
 //! what they were.
 
 mod baseline;
@@ -9,6 +9,7 @@ mod counted;
 mod figure;
 mod memory;
 mod picture;
+mod scaling;
 mod table;
 
 use std::fs;
@@ -25,8 +26,7 @@ use crate::places::Places;
 use crate::versus;
 use crate::workshop::Workshop;
 use baseline::Baseline;
-pub use figure::Figure;
-use figure::Kind;
+pub use figure::{Figure, Kind};
 pub use table::number;
 
 /// Everything that was measured.
@@ -47,6 +47,10 @@ pub fn bench(places: Places, install: Install, args: &Bench) -> Result<Exit> {
     let mut report = Report { build: workshop.built.id.clone(), figures: Vec::new() };
     if !args.only {
         report.figures = measure()?;
+        // What does not repeat is not compared.
+        if !args.check && !args.bless {
+            report.figures.extend(scaling::measure(&workshop)?);
+        }
     }
     if args.vs.is_some() {
         report.figures.extend(versus::versus(&workshop)?);
@@ -63,8 +67,8 @@ pub fn bench(places: Places, install: Install, args: &Bench) -> Result<Exit> {
         eprintln!("bench: {} figures, {} findings", report.figures.len(), findings.len());
         return Ok(if findings.is_empty() { Exit::Success } else { Exit::Failed });
     }
-    // A ratio that is missed is missed at once: there is nothing to compare it with but the other kernel.
-    let missed = report.figures.iter().any(|figure| figure.kind == Kind::Ratio && !figure.keeps());
+    // A ratio that is missed is missed at once: there is nothing to compare it with but its peer.
+    let missed = report.figures.iter().any(|figure| figure.kind.is_ratio() && !figure.keeps());
     Ok(if missed { Exit::Failed } else { Exit::Success })
 }
 

@@ -72,6 +72,7 @@ fn picture(path: &Path, report: &Report) -> Drawn<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::figure::Kind;
     use super::*;
     use crate::machine::Board;
 
@@ -81,11 +82,11 @@ mod tests {
         let figures = vec![
             Figure::counted(Board::Q35, "cache-hit", 8_000, 10),
             Figure::counted(Board::Q35, "frame", 188, 1),
-            Figure::ratio(Board::Microvm, "boot", 10, 100, 4.0),
+            Figure::ratio(Kind::Versus, Board::Microvm, "boot", 10, 100, Some(4.0)),
         ];
         draw(&path, &Report { build: "x".to_owned(), figures }).unwrap();
         let picture = std::fs::read_to_string(&path).unwrap();
-        for word in ["q35 cache-hit", "800 of 900", "microvm boot", "10 of 4", "</svg>"] {
+        for word in ["q35 cache-hit", "800 of 640", "microvm boot", "10 of 4", "</svg>"] {
             assert!(picture.contains(word), "{word}");
         }
         assert!(!picture.contains("frame"));

@@ -30,6 +30,7 @@ static const char *modules[] = {
 static char part[PART];
 static char pages[IN_FLIGHT][PAGE] __attribute__((aligned(PAGE)));
 static uint32_t order[1 << 20];
+static long long took[READS];
 
 static void end(const char *what)
 {
@@ -43,17 +44,36 @@ static void end(const char *what)
 		pause();
 }
 
-static long long now(void)
+static long long nanos(void)
 {
 	struct timespec time;
 
 	clock_gettime(CLOCK_MONOTONIC, &time);
-	return time.tv_sec * 1000000LL + time.tv_nsec / 1000;
+	return time.tv_sec * 1000000000LL + time.tv_nsec;
+}
+
+static long long now(void)
+{
+	return nanos() / 1000;
 }
 
 static void report(const char *name, long long amount, long long start)
 {
 	printf("%s of %lld microseconds %lld\n", name, amount, now() - start);
+}
+
+static int compare(const void *one, const void *other)
+{
+	long long a = *(const long long *)one, b = *(const long long *)other;
+
+	return (a > b) - (a < b);
+}
+
+static void report_latencies(void)
+{
+	qsort(took, READS, sizeof *took, compare);
+	printf("latency-p50 of %d nanoseconds %lld\n", READS, took[READS / 2]);
+	printf("latency-p99 of %d nanoseconds %lld\n", READS, took[READS / 100 * 99]);
 }
 
 static uint32_t below(uint32_t end)
@@ -140,10 +160,14 @@ static void read_file(long long bytes)
 	file = cold(NAME, 0);
 	shuffle(bytes / PAGE);
 	start = now();
-	for (at = 0; at < READS; at++)
+	for (at = 0; at < READS; at++) {
+		took[at] = nanos();
 		if (pread(file, part, PAGE, (off_t)order[at] * PAGE) != PAGE)
 			end("read");
+		took[at] = nanos() - took[at];
+	}
 	report("randread", READS, start);
+	report_latencies();
 	close(file);
 }
 
