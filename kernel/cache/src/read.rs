@@ -1,6 +1,6 @@
 //! Reading: from the page cache, else from cleancache, else from what was inherited, else from disk.
 //!
-//! A page that is here is read without the lock, and nothing is written that another processor looks at: it is copied, and the copy
+//! A page that is here is read without the lock, and nothing is written that another processor needs for that: it is copied, and the copy
 //! counts if the page was neither changed nor taken meanwhile ([`Glance`](frames::Glance)) and the file is still known, which it
 //! was when this reader had the lock last ([era](PageCache)). Any doubt, and the lock is taken after all.
 
@@ -11,7 +11,7 @@ use crate::read_ahead::ReadAhead;
 use crate::{PageCache, State};
 use alloc::vec::Vec;
 use cleancache::{FileId, Keepsake, Wanted};
-use core::sync::atomic::Ordering::Acquire;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 use frames::{FRAME_SIZE, Frame, Key, PagePart, Zones};
 
 /// Consecutive pages that only the disk has, with the frames to fill.
@@ -24,7 +24,8 @@ struct Gap {
 
 impl PageCache {
     /// Read `out.len()` bytes at `pos` of `file`, which is `size` bytes long. Returns the number of bytes, short only at the
-    /// end of the file. `ahead` is the reader's memory of how it has been reading.
+    /// end of the file. `ahead` is the reader's memory of how it has been reading. Each page is what it was at one moment; a writer may
+    /// come in between two pages, as with Linux's pread.
     ///
     /// # Errors
     /// What the [`Backing`](crate::Backing) said of the page that could not be filled; [`FillError::NoMemory`];
@@ -48,7 +49,11 @@ impl PageCache {
         while done < out.len() {
             let at = pos + done as u64;
             let (page, mut part) = (page_of(at)?, PagePart::first(at, &mut out[done..]));
-            if self.glance_at(file, page, &mut part, ahead) || self.read_locked(file, page, &mut part, ahead)? {
+            // Who does not know his file yet would copy for nothing.
+            let known = ahead.era == self.era.load(Relaxed);
+            if known && self.glance_at(file, page, &mut part, ahead)
+                || self.read_locked(file, page, &mut part, ahead)?
+            {
                 done += part.len();
                 continue;
             }

@@ -71,9 +71,13 @@ impl PageCache {
         self.memory.allocate(zones).ok_or(OutOfMemory)
     }
 
-    /// Nothing is left to evict: whether whoever lent frames gave some back to be ours.
+    /// Nothing is left to evict: whether there are frames after all, or whoever lent some gave them back to be ours.
     #[cold]
     fn relieved(&self, zones: Zones, want: u32) -> bool {
+        self.memory.gather(zones);
+        if self.memory.has_more(zones, self.memory.watermarks().min) {
+            return true;
+        }
         let Some(relief) = self.relief.get() else { return false };
         relief(want as usize) > 0 && self.memory.free_frames(zones) > self.memory.watermarks().min
     }

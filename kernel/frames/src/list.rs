@@ -2,6 +2,7 @@
 
 use crate::addr::Pfn;
 use crate::frame::Frame;
+use crate::map::Key;
 use crate::memory::Memory;
 use crate::meta::{FrameMeta, LOOSE, Links, NIL, ON_LIST};
 use crate::sync;
@@ -16,6 +17,11 @@ pub struct FrameList {
     memory: &'static Memory,
     links: Links,
     number: u32,
+}
+
+/// What stands in the place of a key: the number, where a key has its file.
+fn list_key(number: u32) -> u64 {
+    Key { file: number, index: 0 }.packed()
 }
 
 impl FrameList {
@@ -99,12 +105,12 @@ impl FrameList {
     }
 
     fn holds(&self, slot: u32) -> bool {
-        let meta = &self.memory.meta()[slot as usize];
-        let says_so = self.number != UNNAMED
-            && meta.keeper.load(Acquire) == ON_LIST
-            && meta.key.load(Relaxed) == u64::from(self.number);
-        // It may be what another kernel wrote.
-        says_so && self.memory.records.is_written(slot)
+        // First, or what another kernel wrote there might be believed while somebody writes the record.
+        if self.number == UNNAMED || !self.memory.records.is_written(slot) {
+            return false;
+        }
+        let record = &self.memory.meta()[slot as usize];
+        record.keeper.load(Acquire) == ON_LIST && record.key.load(Relaxed) == list_key(self.number)
     }
 
     #[inline(always)]
@@ -114,7 +120,7 @@ impl FrameList {
         let meta = self.memory.meta();
         let record = &meta[slot as usize];
         // In this order, or who looks meanwhile whether the frame is on the list that it was on before would find it there.
-        record.key.store(self.number.into(), Relaxed);
+        record.key.store(list_key(self.number), Relaxed);
         sync::window();
         record.keeper.store(ON_LIST, Release);
         (meta, slot)

@@ -381,9 +381,10 @@ impl Memory {
         Some(slot)
     }
 
-    /// Put what is at hand of any processor on the free lists.
+    /// Put what processors have at hand on the free lists. While they move frames between the two some may be counted nowhere, so this
+    /// comes before it is said that there are none.
     #[cold]
-    pub(crate) fn gather(&self, zones: Zones) {
+    pub fn gather(&self, zones: Zones) {
         self.zones(zones).for_each(|zone| zone.gather(&self.records));
     }
 

@@ -3,7 +3,7 @@
 //!
 //! It deals in slots and trusts its caller ([`Memory`](crate::Memory)) that what is freed was taken. Its invariant: what it has been
 //! given and has not handed out is on a list or in a stash or untouched, and counted. The count is exact while nobody moves frames; meanwhile it may miss or
-//! count twice some of what is on its way, and never so that no more than the floor seems to be there when more is.
+//! count twice some of what is on its way, so whoever is about to give up [gathers](FreeFrames::gather) first.
 
 use crate::buddy::{Buddy, MAX_ORDER};
 use crate::lock::{Lock, Rank};

@@ -18,7 +18,7 @@ pub struct Glance {
 }
 
 impl FrameMap {
-    /// A way to look into this map from beside it.
+    /// A way to look into this map from beside it. Frames of an annex, which may be no memory one day, must not come into it.
     pub fn glance(&self) -> Glance {
         Glance { memory: self.memory, meta: self.memory.meta(), index: Arc::clone(&self.index) }
     }
@@ -38,7 +38,7 @@ impl Glance {
             if record.key.load(Relaxed) == key.packed() {
                 let private = record.private.load(Relaxed);
                 sync::window();
-                // SAFETY: `slot` is a frame of this machine, so its bytes are memory for ever; that somebody changes them
+                // SAFETY: `slot` was in this map since the version was seen, which no frame of an annex is, so its bytes are memory for ever; that somebody changes them
                 // meanwhile is allowed, and what it is copied into is somebody else's. What was copied counts only if the version says that the
                 // frame was in the map all the while and nobody changed it.
                 unsafe { copy::part(self.memory.page(slot), part) };

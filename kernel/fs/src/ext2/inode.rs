@@ -9,7 +9,10 @@ use crate::filesystem::{FileType, Ino, Stat, Time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::{Deref, DerefMut, Range};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
 use frames::lock::LockGuard;
 use frames::{Lock, Rank};
 use hashbrown::HashMap;
@@ -122,7 +125,7 @@ impl DerefMut for Locked<'_> {
 impl Drop for Locked<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.published.store(self.state.size, Relaxed);
+        self.published.store(self.state.size, Release);
     }
 }
 
@@ -215,7 +218,7 @@ impl Inode {
     /// Its size.
     #[inline]
     pub(super) fn size(&self) -> u64 {
-        self.size.load(Relaxed)
+        self.size.load(Acquire)
     }
 
     pub(super) fn stat(&self) -> Stat {

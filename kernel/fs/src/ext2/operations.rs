@@ -22,7 +22,9 @@ struct OpenInode {
 impl OpenInode {
     #[cold]
     fn read_any(&self, pos: u64, out: &mut [u8], ahead: &mut ReadAhead) -> Result<usize> {
-        Ok(self.inode.file.read(self.inode.size(), pos, out, ahead)?)
+        let read = self.inode.file.read(self.inode.size(), pos, out, ahead)?;
+        // It may have been cut off meanwhile: what was behind the end reads as zeros, and is no part of it.
+        Ok(read.min(usize::try_from(self.inode.size().saturating_sub(pos)).unwrap_or(usize::MAX)))
     }
 }
 

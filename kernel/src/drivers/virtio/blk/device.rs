@@ -11,7 +11,7 @@ use log::{error, warn};
 use virtio_drivers::transport::{DeviceStatus, SomeTransport, Transport};
 
 use super::ring::Ring;
-use super::{Disk, DiskError, Features};
+use super::{Disk, DiskError, Features, Queue};
 use crate::drivers::virtio::Found;
 use crate::drivers::virtio::common::Notifiers;
 use crate::drivers::virtio::interrupt::{Interrupt, Messages};
@@ -113,9 +113,12 @@ impl Device {
         agreed == self.features && self.transport.get_status().contains(DeviceStatus::FEATURES_OK)
     }
 
-    /// Sets a queue up again that was closed; says whether that worked.
-    fn restore(&mut self, ring: &mut Ring) -> bool {
-        self.give_message(ring.number());
+    /// Sets a queue up again that was closed; says whether that worked. One that gets no message this time is polled from now on.
+    fn restore(&mut self, queue: &Queue) -> bool {
+        let mut ring = queue.ring.lock();
+        if !self.give_message(ring.number()) {
+            queue.calls.store(false, Ordering::Release);
+        }
         ring.set_up(&mut self.transport).is_ok()
     }
 }
@@ -130,6 +133,8 @@ impl Disk {
             && let Some(reason) = reason
         {
             error!(target: "virtio", "{}: {reason}; not used any more", self.name);
+            // Nothing else tells those who halt.
+            smp::wake_others();
         }
     }
 
@@ -154,9 +159,10 @@ impl Disk {
         let same = device.begin_again();
         // The old ones all go first: memory may be what the disk is wanted for.
         let answered = self.queues.iter().fold(false, |answered, queue| queue.ring.lock().close() | answered);
-        if !(same && answered && self.queues.iter().all(|queue| device.restore(&mut queue.ring.lock()))) {
+        if !(same && answered && self.queues.iter().all(|queue| device.restore(queue))) {
             device.stop();
             self.dead.store(true, Ordering::Release);
+            smp::wake_others();
             return error!(target: "virtio", "{name}: {reason}; not used any more");
         }
         device.finish();

@@ -144,7 +144,8 @@ impl Disk {
             false => 1,
         };
         let offered = match features.contains(Features::QUEUES) {
-            true => transport.read_config_space::<u16>(CONFIG_QUEUES)?,
+            // Where it cannot be read there is one, as there always is.
+            true => transport.read_config_space::<u16>(CONFIG_QUEUES).unwrap_or(1),
             false => 1,
         };
         let count = usize::from(offered).min(processors).max(1);
