@@ -38,6 +38,7 @@ mod report;
 mod run;
 mod sections;
 mod sync;
+pub mod waits;
 mod zone;
 
 pub use addr::{FRAME_SHIFT, FRAME_SIZE, Page, Pfn, PfnRange, PhysAddr, Zone, Zones};

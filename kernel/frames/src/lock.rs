@@ -1,19 +1,34 @@
 //! Locks, and the order in which they may be taken. This is the one file that states the order.
 //!
 //! A lock has a [`Rank`]; while it is held only locks of a higher rank may be taken. A debug build checks that at every
-//! `lock` and names both ranks when it is broken. No lock is held across disk I/O, and interrupt handlers take none but the last.
+//! `lock` and names both ranks when it is broken. How often and how long locks were waited for is [counted](waits). No lock is held across disk I/O, and interrupt handlers take none but the last.
 //! Turning interrupts off keeps one processor's handlers away and nobody else; what several processors use is locked.
 
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{self, Mutex, MutexGuard};
+use crate::waits;
 use core::ops::{Deref, DerefMut};
 
 /// The most processors that a guest may have.
 pub const PROCESSORS: usize = 64;
 
-/// The order of all locks: a lock may be taken while only locks that stand above it in this list are held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Rank {
+/// The list of ranks, once for the type and once for those who go through all of them.
+macro_rules! ranks {
+    ($($(#[$about:meta])* $rank:ident,)*) => {
+        /// The order of all locks: a lock may be taken while only locks that stand above it in this list are held.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u8)]
+        pub enum Rank {
+            $($(#[$about])* $rank,)*
+        }
+
+        impl Rank {
+            /// All of them, in their order.
+            pub(crate) const ALL: &[Self] = &[$(Self::$rank),*];
+        }
+    };
+}
+
+ranks! {
     /// The mount table.
     Mounts,
     /// What a donor has lent.
@@ -44,6 +59,8 @@ pub enum Rank {
     Heap,
     /// The page tables of the kernel.
     PageTables,
+    /// The free frames that one processor has at hand.
+    Stash,
     /// The free lists of one zone.
     Frames,
     /// The serial line and the log.
@@ -73,7 +90,7 @@ impl<T> Lock<T> {
     /// In a debug build, when a lock of the same or a higher rank is held already.
     pub fn lock(&self) -> LockGuard<'_, T> {
         order::enter(self.rank);
-        LockGuard { rank: self.rank, inner: self.inner.lock() }
+        LockGuard { rank: self.rank, inner: sync::lock(&self.inner, |turns| waits::note(self.rank, turns)) }
     }
 
     /// Take the lock if it is open. This never waits, so it cannot dead-lock and needs no order.

@@ -4,11 +4,10 @@
 //! A frame in a stash is free and counted as free, and belongs to no block: its record says that nothing keeps it. The stashes of all
 //! processors together hold no more than the zone's *floor*, the reserve that it has anyway. While the zone's own lists hold no more than
 //! that, nothing is put into a stash, so whoever empties all stashes to find a last frame does so once. A stash has a lock, since
-//! others empty it; its own processor only tries it, and does without. It may be held while the zone's lists are locked, never the other way
-//! round, and nothing else is locked meanwhile.
+//! others empty it; its own processor only tries it, and does without. Nothing but the zone's lists is locked while it is held.
 
 use crate::cpu;
-use crate::sync::{Mutex, MutexGuard};
+use crate::lock::{Lock, LockGuard, Rank};
 use alloc::boxed::Box;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use spin::Once;
@@ -24,7 +23,7 @@ const LEAST: u32 = 4;
 struct Stash {
     /// How many there are. It changes with the lock held, and anybody may read it.
     len: AtomicU32,
-    slots: Mutex<[u32; MOST]>,
+    slots: Lock<[u32; MOST]>,
 }
 
 /// All of a zone.
@@ -43,7 +42,7 @@ pub(crate) struct Stashes(Once<Shelf>);
 pub(crate) struct Open<'a> {
     room: usize,
     len: &'a AtomicU32,
-    slots: MutexGuard<'a, [u32; MOST]>,
+    slots: LockGuard<'a, [u32; MOST]>,
 }
 
 impl Stashes {
@@ -56,7 +55,7 @@ impl Stashes {
     pub(crate) fn begin(&self, processors: usize, floor: u32) {
         let room = (floor / (processors as u32).max(1)).min(MOST as u32);
         if room >= LEAST {
-            let stash = |_| Stash { len: AtomicU32::new(0), slots: Mutex::new([0; MOST]) };
+            let stash = |_| Stash { len: AtomicU32::new(0), slots: Lock::new(Rank::Stash, [0; MOST]) };
             self.0.call_once(|| Shelf { room, stashes: (0..processors).map(stash).collect() });
         }
     }

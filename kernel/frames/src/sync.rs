@@ -10,6 +10,37 @@ pub(crate) use spin::{Mutex, MutexGuard};
 #[cfg(feature = "shuttle")]
 pub(crate) use shuttled::{Mutex, MutexGuard};
 
+/// Take a lock. Where somebody else has it, `waited` is told how many looks it took until it was open.
+#[cfg(not(feature = "shuttle"))]
+#[inline(always)]
+pub(crate) fn lock<T>(mutex: &Mutex<T>, waited: impl FnOnce(u64)) -> MutexGuard<'_, T> {
+    mutex.try_lock().unwrap_or_else(|| wait(mutex, waited))
+}
+
+#[cfg(not(feature = "shuttle"))]
+#[cold]
+#[inline(never)]
+fn wait<T>(mutex: &Mutex<T>, waited: impl FnOnce(u64)) -> MutexGuard<'_, T> {
+    let mut turns = 0;
+    loop {
+        // Only looking leaves the line to whoever has the lock.
+        while mutex.is_locked() {
+            turns += 1;
+            core::hint::spin_loop();
+        }
+        if let Some(guard) = mutex.try_lock() {
+            waited(turns);
+            return guard;
+        }
+    }
+}
+
+/// Take a lock. The scheduler waits, and nobody looks meanwhile.
+#[cfg(feature = "shuttle")]
+pub(crate) fn lock<T>(mutex: &Mutex<T>, _: impl FnOnce(u64)) -> MutexGuard<'_, T> {
+    mutex.lock()
+}
+
 /// `std::thread_local!`, or what is its like for threads that share one.
 #[cfg(all(not(target_os = "none"), not(feature = "shuttle")))]
 #[cfg_attr(not(debug_assertions), expect(unused_imports, reason = "for the checker of a debug build"))]

@@ -1,7 +1,13 @@
-//! The latest lines of the log, kept in memory for `dmesg`: a ring of fixed size that forgets the oldest bytes.
+//! The latest lines of the log, kept in memory for `dmesg`: a ring of fixed size that forgets the oldest bytes. What happens too often
+//! to be logged is counted, and `dmesg` ends with it.
 
 use alloc::vec::Vec;
 use core::fmt;
+
+use frames::waits::waits;
+use protocol::{Level, emit};
+
+use crate::time;
 
 /// Bytes kept: some 250 lines.
 const CAPACITY: usize = 16 * 1024;
@@ -50,4 +56,13 @@ pub fn snapshot() -> Option<Vec<u8>> {
         copy.drain(..first_line);
     }
     Some(copy)
+}
+
+/// A line like those of the log for each rank of locks that some processor has waited for.
+///
+/// # Errors
+/// Those of `out`.
+pub fn contention(out: &mut impl fmt::Write) -> fmt::Result {
+    let now = time::uptime_micros();
+    waits().try_for_each(|waits| emit::log_line(out, now, Level::Info, "locks", format_args!("{waits}")))
 }

@@ -40,7 +40,12 @@ pub const COMMANDS: &[Command] = &[
         run: cpus,
     },
     Command { name: "uptime", usage: "", help: "how long this kernel has been running", run: uptime },
-    Command { name: "dmesg", usage: "", help: "the latest lines of the kernel's log", run: print_log },
+    Command {
+        name: "dmesg",
+        usage: "",
+        help: "the latest lines of the kernel's log, and which locks were waited for",
+        run: print_log,
+    },
     Command { name: "echo", usage: "[-n] [TEXT...]", help: "print the words; -n: no newline", run: echo },
     Command { name: "help", usage: "[COMMAND...]", help: "this list, or one command", run: help },
     Command {
@@ -95,6 +100,8 @@ fn print_log(session: &mut Session<'_>, words: &[Vec<u8>]) -> Outcome {
     Args::parse(words, "")?.exactly([])?;
     let log = dmesg::snapshot().ok_or_else(|| Failure::other("log", fs::Error::NoMemory))?;
     session.out.line(&log);
+    // Output takes everything.
+    let _ = dmesg::contention(&mut session.out);
     Ok(())
 }
 
