@@ -1,7 +1,7 @@
 //! How much may be dirty, and for how long.
 //!
 //! As in Linux: past a tenth of the memory that could hold pages of files they are written whenever somebody has the time
-//! ([`PageCache::write_back_some`]), past a fifth those who dirty more have to write some first; and no page waits longer than
+//! ([`PageCache::write_back_some`]), past a fifth those who dirty more have to write some first, or wait while another does; and no page waits longer than
 //! two rounds of age. A disk that takes nothing slows nobody down: nothing comes of waiting for it. But when what it did not take
 //! has become too much by itself, no more is accepted.
 
@@ -46,7 +46,9 @@ impl PageCache {
                 return false;
             }
             match self.fly(state, Next::Any) {
-                Flown::Landed(Err(FillError::NoMemory)) | Flown::Nothing | Flown::Busy => return false,
+                Flown::Landed(Err(FillError::NoMemory)) | Flown::Nothing | Flown::Busy(_) | Flown::Within => {
+                    return false;
+                }
                 Flown::Landed(_) => {}
             }
         }
@@ -74,7 +76,8 @@ impl PageCache {
                 break;
             }
             match self.fly(state, Next::Any) {
-                Flown::Landed(Err(FillError::NoMemory)) | Flown::Nothing | Flown::Busy => break,
+                Flown::Landed(Err(FillError::NoMemory)) | Flown::Nothing | Flown::Within => break,
+                Flown::Busy(flight) => self.wait_out(flight),
                 Flown::Landed(_) => {}
             }
         }

@@ -153,15 +153,19 @@ impl PageCache {
         let mut runs = RUNS;
         while freed < want {
             let batch = BATCH.min(want - freed);
-            let evicted = self.evict_some(&mut self.state.lock(), zones, batch, &mut budget, Wait::ForLocks);
+            let mut state = self.state.lock();
+            let evicted = self.evict_some(&mut state, zones, batch, &mut budget, Wait::ForLocks);
             freed += evicted;
             if evicted == 0 {
-                // Dirty pages are what is left, if anything is. What the disk does not take is not tried again here.
-                match self.fly(self.state.lock(), Next::Any) {
-                    Flown::Landed(Err(FillError::NoMemory)) | Flown::Nothing | Flown::Busy => break,
-                    Flown::Landed(_) if runs == 0 => break,
-                    Flown::Landed(_) => runs -= 1,
+                // Dirty pages are what is left, if anything is: still, since the lock was not let go. What the disk does not take is
+                // not tried again here.
+                match self.fly(state, Next::Any) {
+                    Flown::Landed(Err(FillError::NoMemory)) | Flown::Nothing | Flown::Within => break,
+                    Flown::Landed(_) | Flown::Busy(_) if runs == 0 => break,
+                    Flown::Busy(flight) => self.wait_out(flight),
+                    Flown::Landed(_) => {}
                 }
+                runs -= 1;
                 budget = budget.max(BATCH * 2);
             }
         }

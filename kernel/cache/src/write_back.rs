@@ -3,8 +3,8 @@
 //! One run at a time is on its way, from copies in memory that is set aside when the cache is made; so writing back asks for no
 //! memory, and no page has two writes under way that could overtake each other. No lock is held meanwhile. Pages that are on
 //! their way are not dropped: [truncation](PageCache::truncate), [forgetting](PageCache::forget) and the like wait for them, since
-//! the place on the disk may be another file's soon. Reclaim never waits, as it may be the filesystem that asks, in the midst of
-//! a write.
+//! the place on the disk may be another file's soon. Reclaim that finds nothing clean, and writers when too much is dirty, wait for
+//! what another processor has on its way; never for their own, as it may be the filesystem that asks, in the midst of a write.
 
 use crate::PageCache;
 use crate::State;
@@ -15,7 +15,7 @@ use alloc::boxed::Box;
 use alloc::vec;
 use cleancache::FileId;
 use frames::lock::LockGuard;
-use frames::{FRAME_SIZE, Memory, Page};
+use frames::{FRAME_SIZE, Memory, Page, cpu};
 use log::warn;
 
 /// The part of memory that is set aside for copies of pages on their way, and the least: 64 KiB.
@@ -27,6 +27,8 @@ pub(crate) struct Air {
     /// Room for the copies; whoever has a run on its way has it.
     copies: Option<Box<[Page]>>,
     pub(crate) run: Option<Run>,
+    /// Which processor has it on its way.
+    pilot: usize,
 }
 
 /// What became of an attempt to write something.
@@ -36,14 +38,20 @@ pub(crate) enum Flown {
     Landed(Result<(), FillError>),
     /// There is nothing to write.
     Nothing,
-    /// Another run is on its way.
-    Busy,
+    /// Another processor has a run on its way; it can be [waited for](PageCache::wait_out).
+    Busy(Flight),
+    /// This processor has, and it is that run's way that leads here: nobody may wait for himself.
+    Within,
 }
+
+/// A run that is on its way, told by how many have landed before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Flight(u64);
 
 impl Air {
     pub(crate) fn new(memory: &Memory) -> Self {
         let pages = (memory.stats().total as usize / SHARE).clamp(LEAST, MOST);
-        Self { copies: Some(vec![[0; FRAME_SIZE]; pages].into_boxed_slice()), run: None }
+        Self { copies: Some(vec![[0; FRAME_SIZE]; pages].into_boxed_slice()), run: None, pilot: 0 }
     }
 }
 
@@ -51,12 +59,15 @@ impl PageCache {
     /// Write one run, which holds no lock on its way.
     pub(crate) fn fly(&self, mut state: LockGuard<'_, State>, next: Next) -> Flown {
         let State { pages, files, air, .. } = &mut *state;
-        let Some(mut copies) = air.copies.take() else { return Flown::Busy };
+        let Some(mut copies) = air.copies.take() else {
+            let ours = air.pilot == cpu::number();
+            return if ours { Flown::Within } else { Flown::Busy(Flight(pages.counters.runs)) };
+        };
         let Some(run) = pages.begin_run(next, &mut copies) else {
             air.copies = Some(copies);
             return Flown::Nothing;
         };
-        air.run = Some(run);
+        (air.run, air.pilot) = (Some(run), cpu::number());
         let file = files.at(run.file);
         let source = file.ok_or(FillError::Unmounted).and_then(|file| files.source(file));
         drop(state);
@@ -74,6 +85,14 @@ impl PageCache {
             warn!(target: "cache", "changes of inode {ino} are not on the disk: {error}");
         }
         Flown::Landed(outcome)
+    }
+
+    /// Wait until a run of another processor has landed. The disk answers or is given up, so it does.
+    #[cold]
+    pub(crate) fn wait_out(&self, Flight(landed): Flight) {
+        while self.state.lock().pages.counters.runs == landed {
+            relax();
+        }
     }
 
     /// The cache, locked, at a moment when no run is on its way that `hits` says yes to.
@@ -126,8 +145,8 @@ impl PageCache {
             if !in_the_air && !state.pages.owes(of) {
                 break;
             }
-            if self.fly(state, Next::Owed(of)) == Flown::Busy {
-                relax();
+            if let Flown::Busy(flight) = self.fly(state, Next::Owed(of)) {
+                self.wait_out(flight);
             }
         }
         self.state.lock().files.failure(of, since, tell).map_or(Ok(()), Err)

@@ -11,18 +11,18 @@
 
 mod worlds;
 
-use cache::{Cleancache, DropWhat, FillError};
+use cache::{Backing, Cleancache, DropWhat, FillError, PageCache};
 use cleancache::{Arrival, Config, FileId, Kind, Offer, PoolConfig, PoolId, TakeError};
 use frames::arena::Arena;
-use frames::{Frame, FrameList, Memory, Pfn, PfnRange, Zones};
+use frames::{FRAME_SIZE, Frame, FrameList, Memory, Page, Pfn, PfnRange, Zones};
 use shuttle::Runner;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::scheduler::PctScheduler;
 use shuttle::thread::{self, JoinHandle};
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 use worlds::{FILES, PAGES, World, turn};
 
@@ -339,6 +339,66 @@ fn a_schedule_can_be_repeated() {
         world.close();
     };
     shuttle::check_uncontrolled_nondeterminism(test, 200);
+}
+
+/// A disk whose filesystem wants memory in the midst of a write, as it may.
+#[derive(Default)]
+struct Thirsty(std::sync::Mutex<Weak<PageCache>>);
+
+impl Backing for Thirsty {
+    fn fill(&self, _: u64, _: u32, pages: &mut [Frame]) -> Result<(), FillError> {
+        pages.iter_mut().for_each(Frame::zero);
+        Ok(())
+    }
+
+    fn write(&self, _: u64, _: u32, _: &[&Page]) -> Result<(), FillError> {
+        turn();
+        let cache = self.0.lock().expect("no panic").upgrade();
+        cache.expect("a cache that writes").reclaim(1);
+        turn();
+        Ok(())
+    }
+}
+
+/// While one thread writes back the `PAGES_DIRTY` pages, which are all there are, another does `deed`.
+fn beside_a_write_back(deed: fn(&PageCache, FileId)) {
+    interleave(move || {
+        let arena = Arena::new(110);
+        let cleancache = Arc::new(Cleancache::new(arena.memory(), Config::default()));
+        let cache = PageCache::new(arena.memory(), cleancache);
+        let disk = Arc::new(Thirsty::default());
+        *disk.0.lock().expect("no panic") = Arc::downgrade(&cache);
+        let fs = cache.add_fs("disk", disk);
+        let file = cache.open(fs, 1, 0).expect("mounted");
+        (0..PAGES_DIRTY).for_each(|index| write_page(&cache, file, index));
+        assert_eq!(cache.stats().dirty, PAGES_DIRTY);
+        let others = cache.clone();
+        let other = thread::spawn(move || others.sync(None));
+        deed(&cache, file);
+        assert_eq!(other.join().expect("no panic"), Ok(()));
+    });
+}
+
+/// Three looks' worth: only the third finds more than a fifth. A run that lands leaves fewer.
+const PAGES_DIRTY: u64 = 24;
+
+fn write_page(cache: &PageCache, file: FileId, index: u64) {
+    let pos = index * FRAME_SIZE as u64;
+    assert_eq!(cache.write(file, pos, pos, &[7; FRAME_SIZE]), Ok(FRAME_SIZE));
+}
+
+#[test]
+fn a_writer_waits_for_another_who_writes_back_when_too_much_is_dirty() {
+    beside_a_write_back(|cache, file| {
+        write_page(cache, file, PAGES_DIRTY);
+        let dirty = cache.stats().dirty;
+        assert!(dirty < PAGES_DIRTY, "{dirty} pages are dirty, and the writer was not slowed down");
+    });
+}
+
+#[test]
+fn reclaim_waits_for_another_who_writes_back_when_nothing_is_clean() {
+    beside_a_write_back(|cache, _| assert_eq!(cache.reclaim(4), 4, "frames that would have become free"));
 }
 
 /// A cleancache alone, and what its users know of it.
