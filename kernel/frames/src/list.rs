@@ -105,12 +105,14 @@ impl FrameList {
     }
 
     fn holds(&self, slot: u32) -> bool {
-        // First, or what another kernel wrote there might be believed while somebody writes the record.
-        if self.number == UNNAMED || !self.memory.records.is_written(slot) {
-            return false;
-        }
         let record = &self.memory.meta()[slot as usize];
-        record.keeper.load(Acquire) == ON_LIST && record.key.load(Relaxed) == list_key(self.number)
+        let is_on_one = || record.keeper.load(Acquire) == ON_LIST;
+        // Once more when it is known to be written, or what another kernel wrote there might be believed.
+        self.number != UNNAMED
+            && is_on_one()
+            && self.memory.records.is_written(slot)
+            && is_on_one()
+            && record.key.load(Relaxed) == list_key(self.number)
     }
 
     #[inline(always)]

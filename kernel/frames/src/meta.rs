@@ -22,7 +22,7 @@ const FREE: u16 = 0x8000;
 /// Beside it: the hypervisor was told that the block is free.
 const TOLD: u16 = 0x4000;
 
-/// The record of one frame. All zeros is the record of a frame that is on no free list.
+/// The record of one frame. Where `keeper` and `private` are zero it is that of a frame that nobody here keeps.
 #[derive(Debug, Default)]
 #[repr(C)]
 pub struct FrameMeta {
@@ -61,14 +61,10 @@ impl FrameMeta {
         self.keeper.store(FREE | if told { TOLD } else { 0 } | order as u16, Relaxed);
     }
 
-    /// Write the record of a frame that nobody has: all zeros.
+    /// Write the record of a frame that nobody has. What else is in it has no meaning before somebody keeps the frame, who writes it.
     pub(crate) fn reset(&self) {
-        for field in [&self.next, &self.prev, &self.bucket_next, &self.file_next, &self.file_prev] {
-            field.store(0, Relaxed);
-        }
         self.private.store(0, Relaxed);
-        self.keeper.store(0, Relaxed);
-        self.key.store(0, Relaxed);
+        self.keeper.store(LOOSE, Relaxed);
     }
 
     pub(crate) fn set_taken(&self) {
