@@ -321,13 +321,16 @@ fn property_10_a_reused_inode_number_has_no_old_data() {
 fn property_10_a_reused_place_has_pages_of_another_file() {
     everywhere(|machine| {
         let file = machine.open(1);
-        machine.read_all(file, 1);
+        let (mut out, mut ahead) = ([0; FRAME_SIZE], ReadAhead::default());
+        assert_eq!(machine.cache.read(file, PAGE, 0, &mut out, &mut ahead), Ok(FRAME_SIZE));
+        assert!(machine.cache.read_within_page(file, PAGE, 0, &mut out, &mut ahead), "known, and here");
         machine.cache.forget(file);
         let next = machine.open(2);
         assert_eq!(next.slot(), file.slot(), "the same place");
         machine.read_all(next, 1);
         // Who has the old file open knew it, and its page would be found without the lock.
-        assert_eq!(machine.read(file, PAGE, 0, FRAME_SIZE), Err(FillError::Unmounted));
+        assert!(!machine.cache.read_within_page(file, PAGE, 0, &mut out, &mut ahead), "a page of another file");
+        assert_eq!(machine.cache.read(file, PAGE, 0, &mut out, &mut ahead), Err(FillError::Unmounted));
     });
 }
 
