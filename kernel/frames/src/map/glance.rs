@@ -38,8 +38,9 @@ impl Glance {
             if record.key.load(Relaxed) == key.packed() {
                 let private = record.private.load(Relaxed);
                 sync::window();
-                // SAFETY: `slot` was in this map since the version was seen, which no frame of an annex is, so its bytes are memory for ever; that somebody changes them
-                // meanwhile is allowed, and what it is copied into is somebody else's. What was copied counts only if the version says that the
+                // SAFETY: the slot was read from a chain of this map, a head or a link of a chain that still stood, so it is a frame
+                // that was in the map, and none of an annex: its bytes are memory for ever. That somebody changes them meanwhile is
+                // allowed, and what they are copied into is somebody else's. The copy counts only if the version says that the
                 // frame was in the map all the while and nobody changed it.
                 unsafe { copy::part(self.memory.page(slot), part) };
                 return version.stands().then_some(private);
