@@ -25,7 +25,7 @@ const ACROSS_BOOTS: &[&str] = &["write /tmp/probe hello", "kexec; bench first-by
 /// What a guest without a disk is told to measure a kexec with much in its tmpfs, and how much memory it has: what Linux had.
 const SIZES: [u32; 2] = [16, 256];
 pub const SIZES_MEMORY: Size = Size::mib(1 << 10);
-/// How much more than the least of [`SIZES`] the most may cost, in percent.
+/// How much more than the least of [`SIZES`] the most may cost, in percent; likewise a boot with [`LARGE_MEMORY`].
 const SIZE_GROWTH: f64 = 10.0;
 
 /// What a guest with room for 1,000,000 pages in cleancache is told, and how much memory it has.
@@ -46,6 +46,7 @@ pub fn measure(workshop: &Workshop, boards: &[Board], large: bool) -> Result<Vec
         figures.extend(measure_board(workshop, board)?);
     }
     figures.extend(measure_sizes(workshop)?);
+    figures.push(measure_large_boot(workshop)?);
     figures.extend(measure_ranges(workshop)?);
     if large {
         let large = measure_large(workshop, &figures)?;
@@ -83,6 +84,19 @@ fn measure_sizes(workshop: &Workshop) -> Result<Vec<Figure>> {
         much.limit = Some(little.each * (1.0 + SIZE_GROWTH / 100.0));
     }
     Ok(all)
+}
+
+/// A boot with much memory, nothing of which is touched.
+fn measure_large_boot(workshop: &Workshop) -> Result<Figure> {
+    let machine = Machine { accel: Accel::Counted, ..workshop.machine() };
+    let boot = |memory| {
+        let machine = Machine { memory, ..machine.clone() };
+        converse(workshop, &machine, &format!("bench-boot-{memory}"), &[]).map(|(booted, _)| booted)
+    };
+    let (little, much) = (boot(machine.memory)?, boot(LARGE_MEMORY)?);
+    let mut figure = Figure::counted(machine.board, "boot-to-prompt-6G", much, 1);
+    figure.limit = Some(little as f64 * (1.0 + SIZE_GROWTH / 100.0));
+    Ok(figure)
 }
 
 /// Memory in one piece out of a carve-out that is full of pages.
