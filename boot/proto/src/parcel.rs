@@ -38,7 +38,7 @@ pub struct Parcel<'a> {
     pub command_line: &'a [u8],
     /// The area that holds nothing preserved, the same in every generation.
     pub scratch: Span,
-    /// Where the running bootable file lies, as loaded: a kexec without a file enters it again.
+    /// Where what is never written of the running bootable file lies, as loaded: a kexec without a file enters it again.
     pub boot_image: Span,
     /// Its physical 32-bit entry.
     pub boot_entry: u32,
