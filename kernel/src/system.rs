@@ -28,6 +28,7 @@ use crate::drivers::attention;
 use crate::generation::Generation;
 use crate::machine::Machine;
 use crate::memory::heap;
+use crate::smp;
 use crate::smp::chores::{self, Chore};
 use crate::time;
 use crate::write_behind::WriteBehind;
@@ -39,6 +40,8 @@ pub const TMP: &[u8] = b"/tmp";
 
 /// The names in the root directory, on which something can be mounted.
 const POINTS: [&[u8]; 3] = [b"disk", b"mnt", b"tmp"];
+/// Frames that are lent for each shard of cleancache, at least: with fewer a policy sees too little.
+const FRAMES_OF_A_SHARD: u64 = 1024;
 
 /// The page cache, for the heap when it finds no frame.
 static RECLAIM: Once<Arc<PageCache>> = Once::new();
@@ -78,6 +81,7 @@ impl System {
         let config = cleancache::Config {
             // Where nothing is lent the tables are as small as can be.
             capacity: frames.max(1) as usize,
+            shards: smp::online().count().min((frames / FRAMES_OF_A_SHARD) as usize),
             policy,
             clock: tsc::now,
             tag_key: TagKey(cpu::random(), cpu::random()),

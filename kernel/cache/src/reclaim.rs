@@ -202,18 +202,14 @@ impl PageCache {
     /// free. How many pages there were.
     fn part_with(&self, files: &Files, victims: impl Iterator<Item = Victim>, wait: Wait) -> usize {
         let mut parted = 0;
-        let mut offers = victims.inspect(|_| parted += 1).filter_map(|Victim { key, frame, arrival }| {
+        let offers = victims.inspect(|_| parted += 1).filter_map(|Victim { key, frame, arrival }| {
             // Every page is of a file that is known; another would have nothing to come back for.
             let file = files.at(key.file)?;
             Some(Offer { file, index: key.index, frame, arrival })
         });
         match wait {
             Wait::ForLocks => self.cleancache.store_all(offers, |_, left_over| drop(left_over)),
-            Wait::Never => {
-                if !self.cleancache.try_store_all(&mut offers, |_, left_over| drop(left_over)) {
-                    offers.for_each(drop);
-                }
-            }
+            Wait::Never => self.cleancache.try_store_all(offers, |_, left_over| drop(left_over)),
         }
         parted
     }

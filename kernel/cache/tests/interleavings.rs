@@ -50,6 +50,11 @@ fn interleave(test: impl Fn() + Clone + Send + Sync + 'static) {
     Runner::new(few, shuttle::Config::default()).run(test);
 }
 
+/// One lock, or one for each half of what cleancache has.
+fn some_shards() -> usize {
+    thread_rng().gen_range(1..=2)
+}
+
 /// What a thread of the big test does, a few times.
 type Deed = fn(&World);
 
@@ -170,7 +175,8 @@ fn threads(world: &Arc<World>, deeds: &[(Deed, usize)]) {
 #[test]
 fn property_03_every_byte_read_is_one_that_the_file_held_meanwhile() {
     interleave(|| {
-        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.7), ..Config::default() });
+        let world =
+            World::new(Config { exclusive: thread_rng().gen_bool(0.7), shards: some_shards(), ..Config::default() });
         threads(&world, &[(read, 3), (read, 3), (change, 3), (reclaim, 4)]);
         world.close();
     });
@@ -179,7 +185,8 @@ fn property_03_every_byte_read_is_one_that_the_file_held_meanwhile() {
 #[test]
 fn property_03_with_donors_that_want_their_frames() {
     interleave(|| {
-        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.7), ..Config::default() });
+        let world =
+            World::new(Config { exclusive: thread_rng().gen_bool(0.7), shards: some_shards(), ..Config::default() });
         threads(&world, &[(read, 3), (reclaim, 4), (lend_any, 3), (lend_range, 3), (come_and_go, 1)]);
         world.close();
     });
@@ -197,7 +204,8 @@ fn property_06_pages_that_are_changed_on_their_way_out() {
         world.read(0, 0, 1);
     }
     interleave(|| {
-        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.5), ..Config::default() });
+        let world =
+            World::new(Config { exclusive: thread_rng().gen_bool(0.5), shards: some_shards(), ..Config::default() });
         threads(&world, &[(write, 3), (write_back, 2), (write_back, 2), (read, 2), (reclaim, 2)]);
         world.close();
     });
@@ -212,7 +220,7 @@ fn property_06_two_that_write_back_do_not_overtake_each_other() {
         world.cache.sync(None).expect("a good disk");
     }
     interleave(|| {
-        let world = World::new(Config::default());
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
         threads(&world, &[(write, 3), (write_back, 2), (write_back, 2)]);
         world.close();
     });
@@ -249,7 +257,8 @@ fn what_is_on_its_way_to_the_disk_is_waited_for_by_all_who_have_to() {
         }
     }
     interleave(|| {
-        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.5), ..Config::default() });
+        let world =
+            World::new(Config { exclusive: thread_rng().gen_bool(0.5), shards: some_shards(), ..Config::default() });
         threads(&world, &[(write, 3), (sync, 2), (write_back, 3), (drop_some, 2), (read, 2)]);
         world.close();
     });
@@ -276,7 +285,7 @@ fn property_07_08_truncation_with_pages_anywhere() {
         world.read(0, 0, PAGES - 1);
     }
     interleave(|| {
-        let world = World::new(Config::default());
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
         threads(&world, &[(read_all, 2), (cut, 2), (reclaim, 2)]);
         world.close();
     });
@@ -306,7 +315,7 @@ fn property_10_inode_numbers_that_come_back() {
         world.read(0, 0, 1);
     }
     interleave(|| {
-        let world = World::new(Config::default());
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
         threads(&world, &[(read, 3), (read, 3), (delete, 3)]);
         world.close();
     });
@@ -324,7 +333,7 @@ fn property_10_and_11_names_that_come_back_with_pages_anywhere() {
         world.read(0, 0, PAGES - 1);
     }
     interleave(|| {
-        let world = World::new(Config::default());
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
         threads(&world, &[(read_all, 3), (come_back, 3), (reclaim, 3)]);
         world.close();
     });
@@ -334,7 +343,8 @@ fn property_10_and_11_names_that_come_back_with_pages_anywhere() {
 fn a_schedule_can_be_repeated() {
     // Each schedule twice: wherever the second time takes another way, something here depends on more than the seed.
     let test = || {
-        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.7), ..Config::default() });
+        let world =
+            World::new(Config { exclusive: thread_rng().gen_bool(0.7), shards: some_shards(), ..Config::default() });
         threads(&world, &[(read, 2), (change, 2), (reclaim, 3), (lend_any, 2), (lend_range, 2), (come_and_go, 1)]);
         world.close();
     };
@@ -415,7 +425,7 @@ impl Alone {
     fn new(frames: usize) -> Arc<Self> {
         let arena = Arena::new(64);
         let memory = arena.memory();
-        let cleancache = Cleancache::new(memory, Config::default());
+        let cleancache = Cleancache::new(memory, Config { shards: some_shards(), ..Config::default() });
         let pool = PoolConfig { name: "carve-out".into(), kind: Kind::Fixed, scrub: false };
         let pool = cleancache.register_pool(pool).expect("a pool");
         let fs = cleancache.add_fs("fs");
@@ -504,7 +514,7 @@ fn property_16_frames_that_are_taken_while_their_pool_is_closed_are_not_lost() {
         let alone = {
             let arena = Arena::new(160);
             let memory = arena.memory();
-            let cleancache = Cleancache::new(memory, Config::default());
+            let cleancache = Cleancache::new(memory, Config { shards: some_shards(), ..Config::default() });
             let pool = PoolConfig { name: "balloon".into(), kind: Kind::Exchangeable, scrub: false };
             let pool = cleancache.register_pool(pool).expect("a pool");
             let fs = cleancache.add_fs("fs");
@@ -527,7 +537,7 @@ fn property_16_frames_that_are_taken_while_their_pool_is_closed_are_not_lost() {
 #[test]
 fn property_17_every_frame_is_counted_at_every_step() {
     interleave(|| {
-        let world = World::new(Config::default());
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
         threads(&world, &[(read, 2), (reclaim, 3), (lend_any, 2), (come_and_go, 1), (count, 5)]);
         world.close();
     });
@@ -546,7 +556,7 @@ fn property_19_a_fill_that_fails_half_way_is_seen_by_nobody() {
         }
     }
     interleave(|| {
-        let world = World::new(Config::default());
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
         threads(&world, &[(read_or_fail, 3), (read_or_fail, 2), (fail, 3), (reclaim, 2)]);
         world.disk.fail_fills(0, 0);
         world.close();

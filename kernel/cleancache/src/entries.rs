@@ -1,10 +1,12 @@
-//! What the lock guards: entries, pools, filesystems and files; how they come and go, and how frames do. The ways of a page are
+//! What the lock of a shard guards: entries, pools, filesystems and files; how they come and go, and how frames do. The ways of a page are
 //! in [`flow`](crate::flow).
 //!
 //! A cached frame lies in the map, on one of its pool's orders; a free one on its pool's list. A frame is in neither only as a
 //! local variable of one of these functions.
 
 use crate::Config;
+use crate::deal::Deal;
+use crate::latency::Histogram;
 use crate::names::{FileId, FsId, Place, PoolId, StaleId, Table};
 use crate::policy::{Policy, QUEUES, Queues};
 use crate::pool::{DonateError, Kind, Pool, PoolConfig, TakeError};
@@ -13,14 +15,17 @@ use crate::stats::{FsStats, PoolStats};
 use crate::tags::Tags;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
+use core::sync::atomic::AtomicU64;
 use frames::chunks::piece;
 use frames::{Frame, FrameList, FrameMap, Memory, Pfn, Taken};
 
 pub(crate) struct State {
     pub(crate) memory: &'static Memory,
     pub(crate) config: Config,
+    pub(crate) deal: Deal,
     pub(crate) policy: Box<dyn Policy>,
     pub(crate) entries: FrameMap,
     pub(crate) pools: Pools,
@@ -71,14 +76,16 @@ impl File {
 }
 
 impl State {
-    pub(crate) fn new(memory: &'static Memory, config: Config) -> Self {
-        let capacity = if config.capacity == 0 { memory.records() / 4 } else { config.capacity };
+    pub(crate) fn new(memory: &'static Memory, config: Config, deal: Deal, donated: Arc<AtomicU64>) -> Self {
+        let all = if config.capacity == 0 { memory.records() / 4 } else { config.capacity };
+        let capacity = all.div_ceil(deal.shards());
         Self {
             memory,
             config,
+            deal,
             policy: (config.policy)(capacity),
             entries: FrameMap::new(memory, capacity, 0),
-            pools: Pools::new(),
+            pools: Pools::new(donated),
             filesystems: Table::new(),
             files: Table::new(),
         }
@@ -86,10 +93,6 @@ impl State {
 
     pub(crate) fn policy(&self) -> &'static str {
         self.policy.name()
-    }
-
-    pub(crate) fn empty_list(&self) -> FrameList {
-        FrameList::unnamed(self.memory)
     }
 
     pub(crate) fn add_fs(&mut self, name: &str) -> FsId {
@@ -126,14 +129,15 @@ impl State {
         self.files.get(file).map_or(0, |_| self.entries.file_len(file.slot()))
     }
 
-    pub(crate) fn register_pool(&mut self, config: PoolConfig) -> Option<PoolId> {
+    /// A pool, under the name that another shard has given it or under one of its own.
+    pub(crate) fn register_pool(&mut self, config: PoolConfig, name: Option<PoolId>) -> Option<PoolId> {
         let tags = match config.kind {
             // A tag a frame is set aside, so a host that claims more than there can be is told no.
             Kind::Untrusted(range) if range.count > self.memory.records() as u64 => return None,
-            Kind::Untrusted(range) => Some(Tags::new(range, self.config.tag_key)),
+            Kind::Untrusted(range) => Some(Tags::new(range, self.config.tag_key, self.deal)),
             Kind::Exchangeable | Kind::Fixed => None,
         };
-        let id = self.pools.insert(Pool::new(self.memory, config, tags))?;
+        let id = self.pools.insert(Pool::new(self.memory, config, tags), name)?;
         if self.entries.add_orders((id.slot() as usize + 1) * usize::from(QUEUES)) {
             return Some(id);
         }
@@ -143,7 +147,7 @@ impl State {
 
     pub(crate) fn unregister_pool(&mut self, id: PoolId) -> Result<FrameList, StaleId> {
         self.pools.get(id).ok_or(StaleId)?;
-        let mut frames = self.empty_list();
+        let mut frames = FrameList::unnamed(self.memory);
         for order in orders(id.slot()) {
             while let Some(taken) = self.take_front(order) {
                 frames.push_back(taken.frame);
@@ -188,6 +192,12 @@ impl State {
         Ok(hand_out(&mut open, frame, used, begun, self.config.clock))
     }
 
+    /// Frames of a pool: those that hold nothing, and all.
+    pub(crate) fn frames_of(&mut self, id: PoolId) -> Result<(usize, u64), TakeError> {
+        let open = self.pools.get(id).ok_or(TakeError::NoPool)?;
+        Ok((open.pool.free.len(), open.pool.donated))
+    }
+
     /// A free frame of the pool, or else the one whose page is the next to go.
     pub(crate) fn take_any(&mut self, id: PoolId) -> Result<Option<Frame>, TakeError> {
         let begun = (self.config.clock)();
@@ -217,7 +227,7 @@ impl State {
         self.entries.take(key)
     }
 
-    pub(crate) fn pool_stats(&self) -> Vec<PoolStats> {
+    pub(crate) fn pool_stats(&self) -> Vec<(PoolStats, Histogram)> {
         let cached = |slot: u32| orders(slot).map(|order| self.entries.order_len(order) as u64).sum();
         self.pools.iter().map(|(id, pool)| pool.stats(id, cached(id.slot()))).collect()
     }

@@ -141,7 +141,7 @@ impl State {
                 Refusal::Gate => record.refused_gate += 1,
                 Refusal::Policy => record.refused_policy += 1,
                 Refusal::NoFrame => record.refused_no_frame += 1,
-                Refusal::Stale => {}
+                Refusal::Stale | Refusal::InUse => {}
             }
             if let Some(old) = entries.take(key) {
                 record.invalidations += 1;

@@ -21,7 +21,7 @@ pub struct Latency {
     pub max: u64,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     counts: Box<[u32; BUCKETS]>,
     max: u64,
@@ -37,6 +37,13 @@ impl Histogram {
         self.max = self.max.max(time);
         if let Some(count) = self.counts.get_mut(bucket(time)) {
             *count = count.saturating_add(1);
+        }
+    }
+
+    pub(crate) fn add_all(&mut self, others: &Self) {
+        self.max = self.max.max(others.max);
+        for (count, more) in self.counts.iter_mut().zip(others.counts.iter()) {
+            *count = count.saturating_add(*more);
         }
     }
 

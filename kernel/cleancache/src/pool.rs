@@ -1,6 +1,6 @@
 //! A pool: whose the frames are, and what becomes of them.
 
-use crate::latency::Histogram;
+use crate::latency::{Histogram, Latency};
 use crate::names::PoolId;
 use crate::stats::PoolStats;
 use crate::tags::Tags;
@@ -151,9 +151,10 @@ impl Pool {
         sound
     }
 
-    pub(crate) fn stats(&self, id: PoolId, cached: u64) -> PoolStats {
+    /// What happened, but for how long take-backs took, which is beside it.
+    pub(crate) fn stats(&self, id: PoolId, cached: u64) -> (PoolStats, Histogram) {
         let (free, rare) = (self.free.len() as u64, &self.rare);
-        PoolStats {
+        let stats = PoolStats {
             id,
             name: rare.config.name.clone(),
             kind: rare.config.kind,
@@ -168,7 +169,8 @@ impl Pool {
             damaged: rare.damaged,
             taken_free: rare.taken_free,
             taken_used: rare.taken_used,
-            take_backs: rare.take_backs.summary(),
-        }
+            take_backs: Latency::default(),
+        };
+        (stats, rare.take_backs.clone())
     }
 }

@@ -2,7 +2,9 @@
 
 use crate::names::PoolId;
 use crate::pool::Pool;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use frames::{Frame, Pfn};
 
 /// In how many parts a round of turns goes through a pool.
@@ -13,27 +15,29 @@ pub(crate) struct Open<'a> {
     pub(crate) pool: &'a mut Pool,
     pub(crate) slot: u32,
     with_free: &'a mut Vec<u32>,
-    frames: &'a mut u64,
+    totals: &'a mut Totals,
 }
 
 impl Open<'_> {
     /// Frames of all pools.
     #[inline]
     pub(crate) fn all_frames(&self) -> u64 {
-        *self.frames
+        self.totals.frames
     }
 
     /// A frame comes to the pool.
     pub(crate) fn join(&mut self, frame: Frame) {
         self.pool.donated += 1;
-        *self.frames += 1;
+        self.totals.frames += 1;
+        self.totals.everywhere.fetch_add(1, Relaxed);
         self.release(frame);
     }
 
     /// A frame that was taken out leaves the pool.
     pub(crate) fn part(&mut self) {
         self.pool.donated -= 1;
-        *self.frames -= 1;
+        self.totals.frames -= 1;
+        self.totals.everywhere.fetch_sub(1, Relaxed);
     }
 
     /// Take a frame that holds nothing.
@@ -75,6 +79,14 @@ impl Open<'_> {
     }
 }
 
+/// Frames of all pools.
+#[derive(Debug)]
+struct Totals {
+    frames: u64,
+    /// In all shards together.
+    everywhere: Arc<AtomicU64>,
+}
+
 #[derive(Debug)]
 pub(crate) struct Pools {
     /// One after the other, since every operation looks here. They are few; that there is memory for one more is for whoever
@@ -82,8 +94,7 @@ pub(crate) struct Pools {
     places: Vec<PoolPlace>,
     /// Places of the pools that have a free frame, so that a store need not look through all of them.
     with_free: Vec<u32>,
-    /// Frames of all of them.
-    frames: u64,
+    totals: Totals,
     /// The pool whose turn it is, and for how many evictions more.
     turn: u32,
     left: u64,
@@ -96,13 +107,15 @@ struct PoolPlace {
 }
 
 impl Pools {
-    pub(crate) fn new() -> Self {
-        Self { places: Vec::new(), with_free: Vec::new(), frames: 0, turn: 0, left: 0 }
+    pub(crate) fn new(everywhere: Arc<AtomicU64>) -> Self {
+        let totals = Totals { frames: 0, everywhere };
+        Self { places: Vec::new(), with_free: Vec::new(), totals, turn: 0, left: 0 }
     }
 
-    /// `None` when there is no memory for another pool.
-    pub(crate) fn insert(&mut self, pool: Pool) -> Option<PoolId> {
-        let slot = self.places.iter().position(|place| place.pool.is_none()).unwrap_or(self.places.len());
+    /// A pool comes, under `name` if it has one already: then its place is free here too. `None` when there is no memory for another pool.
+    pub(crate) fn insert(&mut self, pool: Pool, name: Option<PoolId>) -> Option<PoolId> {
+        let free = || self.places.iter().position(|place| place.pool.is_none()).unwrap_or(self.places.len());
+        let slot = name.map_or_else(free, |name| name.slot() as usize);
         if slot == self.places.len() {
             self.places.try_reserve(1).ok()?;
             self.places.push(PoolPlace { serial: 0, pool: None });
@@ -110,6 +123,7 @@ impl Pools {
         // Each pool stands on the stack once at most, so it never has to grow later.
         self.with_free.try_reserve(self.places.len() - self.with_free.len()).ok()?;
         let place = self.places.get_mut(slot)?;
+        place.serial = name.map_or(place.serial, PoolId::serial);
         place.pool = Some(pool);
         Some(PoolId::from((slot as u32, place.serial)))
     }
@@ -118,7 +132,8 @@ impl Pools {
         let place = self.places.get_mut(id.slot() as usize).filter(|place| place.serial == id.serial())?;
         let pool = place.pool.take()?;
         place.serial = place.serial.wrapping_add(1);
-        self.frames -= pool.donated;
+        self.totals.frames -= pool.donated;
+        self.totals.everywhere.fetch_sub(pool.donated, Relaxed);
         self.with_free.retain(|&slot| slot != id.slot());
         Some(pool)
     }
@@ -135,12 +150,7 @@ impl Pools {
         self.places.get(slot as usize).and_then(|place| place.pool.as_ref()).map_or(0, |pool| pool.donated)
     }
 
-    /// Frames of all pools.
-    pub(crate) fn frames(&self) -> u64 {
-        self.frames
-    }
-
-    /// Frames of all of them that hold nothing.
+    /// Frames of all pools that hold nothing.
     pub(crate) fn free(&self) -> u64 {
         let with_free = self.with_free.iter().filter_map(|&slot| self.places.get(slot as usize)?.pool.as_ref());
         with_free.map(|pool| pool.free.len() as u64).sum()
@@ -183,8 +193,8 @@ impl Pools {
     /// The pool at a place, with the way to put frames on its list.
     #[inline]
     pub(crate) fn open(&mut self, slot: u32) -> Option<Open<'_>> {
-        let Self { places, with_free, frames, .. } = self;
-        places.get_mut(slot as usize)?.pool.as_mut().map(|pool| Open { pool, slot, with_free, frames })
+        let Self { places, with_free, totals, .. } = self;
+        places.get_mut(slot as usize)?.pool.as_mut().map(|pool| Open { pool, slot, with_free, totals })
     }
 
     /// Put a frame that holds nothing on its pool's list.

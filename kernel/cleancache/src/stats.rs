@@ -27,6 +27,8 @@ pub enum Refusal {
     NoFrame,
     /// Its file is not known any more.
     Stale,
+    /// The shard was in use, and [must not be waited for](crate::Cleancache::try_store_all). An older copy may be here.
+    InUse,
 }
 
 /// One pool. `donated == free + cached + in_transit` at every moment.
@@ -64,6 +66,23 @@ pub struct PoolStats {
     pub take_backs: Latency,
 }
 
+impl PoolStats {
+    /// Those of another shard come to these.
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.donated += more.donated;
+        self.free += more.free;
+        self.cached += more.cached;
+        self.in_transit += more.in_transit;
+        self.stores += more.stores;
+        self.hits += more.hits;
+        self.evictions += more.evictions;
+        self.invalidations += more.invalidations;
+        self.damaged += more.damaged;
+        self.taken_free += more.taken_free;
+        self.taken_used += more.taken_used;
+    }
+}
+
 /// One filesystem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FsStats {
@@ -89,4 +108,20 @@ pub struct FsStats {
     pub invalidations: u64,
     /// Pages lost to make room, to the donor, to somebody who wrote to them, or when everything was dropped.
     pub lost: u64,
+}
+
+impl FsStats {
+    /// Those of another shard come to these.
+    pub(crate) fn add(&mut self, more: &Self) {
+        self.cached += more.cached;
+        self.hits += more.hits;
+        self.misses += more.misses;
+        self.stores += more.stores;
+        self.refused_gate += more.refused_gate;
+        self.refused_policy += more.refused_policy;
+        self.refused_no_frame += more.refused_no_frame;
+        self.replaced += more.replaced;
+        self.invalidations += more.invalidations;
+        self.lost += more.lost;
+    }
 }

@@ -3,6 +3,7 @@
 //! SipHash-1-3 (Aumasson and Bernstein, 2012) under a key that nobody outside knows: who can write to the pages, but not read our
 //! memory, finds no other page with the same sum but by luck, one in 2^64.
 
+use crate::deal::{self, Deal};
 use core::hash::Hasher;
 use frames::chunks::{Chunks, piece};
 use frames::{Page, Pfn, PfnRange};
@@ -12,21 +13,27 @@ use siphasher::sip::SipHasher13;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TagKey(pub u64, pub u64);
 
-/// A tag for each frame of a range.
+/// A tag for each frame of a range that is dealt to this shard.
 #[derive(Debug)]
 pub(crate) struct Tags {
     range: PfnRange,
+    deal: Deal,
+    /// The place of the first tag.
+    first: u64,
     key: TagKey,
     tags: Chunks<u64, { piece::<u64>() }>,
 }
 
 impl Tags {
-    pub(crate) fn new(range: PfnRange, key: TagKey) -> Self {
-        let mut tags = Chunks::new();
+    pub(crate) fn new(range: PfnRange, key: TagKey, deal: Deal) -> Self {
+        let first = deal.place(range.start) & !deal::WITHIN;
+        let mut all = Self { range, deal, first, key, tags: Chunks::new() };
         if let Some(last) = range.count.checked_sub(1) {
-            tags.grow(last as usize, |_| 0);
+            // The last handful is another shard's, perhaps, and this one's before it is whole.
+            let last = all.at(range.start.offset(last)) | deal::WITHIN as usize;
+            all.tags.grow(last, |_| 0);
         }
-        Self { range, key, tags }
+        all
     }
 
     pub(crate) fn covers(&self, pfn: Pfn) -> bool {
@@ -47,7 +54,7 @@ impl Tags {
     }
 
     fn at(&self, pfn: Pfn) -> usize {
-        pfn.get().wrapping_sub(self.range.start.get()) as usize
+        self.deal.place(pfn).wrapping_sub(self.first) as usize
     }
 
     fn sum(&self, page: &Page) -> u64 {

@@ -23,11 +23,11 @@ fn the_counter_counts() {
 fn property_17_no_way_of_a_page_allocates() {
     for &(name, policy) in BUILT_IN {
         for sort in SORTS {
-            for (exclusive, gate) in [(true, false), (false, false), (true, true)] {
-                let config = Config { policy, exclusive, gate, ..Config::default() };
+            for (exclusive, gate, shards) in [(true, false, 1), (false, false, 1), (true, true, 1), (true, false, 4)] {
+                let config = Config { policy, exclusive, gate, shards, ..Config::default() };
                 let bench = bench(config, sort, 12);
                 let (cleancache, file) = (&bench.cleancache, bench.file);
-                let what = format!("{name}, {sort:?}, exclusive {exclusive}, gate {gate}");
+                let what = format!("{name}, {sort:?}, exclusive {exclusive}, gate {gate}, {shards} shards");
                 let mut offers: Vec<Frame> = (0..40).map(|value| bench.page(value)).collect();
                 let mut wanted: Vec<Wanted> = (0..40).map(|index| Wanted::new(index, bench.page(0))).collect();
                 assert_no_allocation(&what, || {

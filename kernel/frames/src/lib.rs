@@ -48,7 +48,7 @@ pub use copy::PagePart;
 pub use frame::Frame;
 pub use layout::{Layout, LayoutError, Stats, Watermarks};
 pub use list::FrameList;
-pub use lock::{Lock, Rank};
+pub use lock::{Lock, LockGuard, Rank};
 pub use map::{FrameMap, FrameMut, FrameRef, Glance, Key, Occupied, Taken, Vacant};
 pub use memory::Memory;
 pub use meta::FrameMeta;

@@ -45,7 +45,9 @@ ranks! {
     Ext2Metadata,
     /// Pages of files: index, order, states.
     PageCache,
-    /// Entries and pools of donated frames.
+    /// Which pools, filesystems and files a cleancache has.
+    CleancacheNames,
+    /// Entries and pools of donated frames, in a shard of a cleancache.
     Cleancache,
     /// What a mounted disk is told by.
     Identity,

@@ -5,7 +5,7 @@
 use cleancache::policy::Lru;
 use cleancache::{Arrival, Cleancache, Config, FileId, FsId, Kind, Offer, PoolConfig, PoolId, PoolStats, Stored};
 use frames::arena::Arena;
-use frames::{Frame, Memory, Pfn, PfnRange, Zones};
+use frames::{Frame, FrameList, Memory, Pfn, PfnRange, Zones};
 
 /// What a pool's frames are, before there are any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub enum Sort {
 pub const SORTS: [Sort; 3] = [Sort::Fixed, Sort::Exchangeable, Sort::Untrusted];
 pub const EXCLUSIVE: fn() -> Config = || Config { policy: |_| Box::new(Lru), ..Config::default() };
 pub const INCLUSIVE: fn() -> Config = || Config { exclusive: false, ..EXCLUSIVE() };
+/// In shards, of which tests with one small file see one.
+pub const SHARDED: fn() -> Config = || Config { shards: 4, ..EXCLUSIVE() };
+pub const SHARDED_INCLUSIVE: fn() -> Config = || Config { shards: 4, ..INCLUSIVE() };
 /// Frames that only untrusted pools have.
 pub const ANNEX: usize = 16;
 
@@ -39,13 +42,19 @@ pub fn named(name: &str, kind: Kind) -> PoolConfig {
     PoolConfig { name: name.into(), kind, scrub: false }
 }
 
-/// A cleancache with one pool of `frames` frames.
+/// Where a frame is dealt to.
+fn shard_of(pfn: Pfn, shards: usize) -> usize {
+    (pfn.get() / 8) as usize % shards
+}
+
+/// A cleancache with one pool of `frames` frames, or as many in each shard.
 pub fn bench(config: Config, sort: Sort, frames: usize) -> Bench {
     scrubbing(config, sort, frames, false)
 }
 
 pub fn scrubbing(config: Config, sort: Sort, frames: usize, scrub: bool) -> Bench {
-    let (arena, annex) = Arena::with_annex(512, ANNEX);
+    let shards = config.shards;
+    let (arena, annex) = Arena::with_annex(512, ANNEX * shards);
     let memory = arena.memory();
     let range = annex.range();
     let cleancache = Cleancache::new(memory, config);
@@ -58,13 +67,23 @@ pub fn scrubbing(config: Config, sort: Sort, frames: usize, scrub: bool) -> Benc
     let fs = cleancache.add_fs("fs");
     let file = cleancache.add_file(fs).expect("a live filesystem");
     let mut lent = Vec::new();
-    let mut donate = |frame: Frame| {
-        lent.push(frame.pfn());
-        assert!(cleancache.donate(pool, frame).is_ok());
-    };
-    match sort {
-        Sort::Untrusted => annex.into_iter().take(frames).for_each(donate),
-        _ => (0..frames).for_each(|_| donate(memory.allocate(Zones::Ephemeral).expect("memory"))),
+    let mut missing = vec![frames; shards];
+    let mut spare = FrameList::unnamed(memory);
+    let mut annex = annex.into_iter();
+    while missing.iter().any(|&missing| missing > 0) {
+        let frame = match sort {
+            Sort::Untrusted => annex.next(),
+            _ => memory.allocate(Zones::Ephemeral),
+        };
+        let frame = frame.expect("memory");
+        match &mut missing[shard_of(frame.pfn(), shards)] {
+            0 => spare.push_back(frame),
+            missing => {
+                *missing -= 1;
+                lent.push(frame.pfn());
+                assert!(cleancache.donate(pool, frame).is_ok());
+            }
+        }
     }
     Bench { cleancache, pool, fs, file, memory, lent, annex: range, arena }
 }

@@ -1,5 +1,5 @@
 //! Cleancache against a slow obvious model: pages by age, each in a pool, and a number of frames for each pool. Pools of all kinds come
-//! and go, donors take what they want, the host scribbles. Under every policy: what is found is what was stored last, what may
+//! and go, donors take what they want, the host scribbles. Under every policy, in shards or not: what is found is what was stored last, what may
 //! not be there is not there, and every frame and every page is accounted for. Under LRU the model knows each page that
 //! goes, too.
 
@@ -86,9 +86,10 @@ proptest! {
         policy in 0..BUILT_IN.len(),
         gate in any::<bool>(),
         exclusive in any::<bool>(),
+        shards in 1usize..9,
         ops in proptest::collection::vec(op(), 1..200),
     ) {
         let (_, policy) = BUILT_IN[policy];
-        run(Config { gate, exclusive, policy, ..Config::default() }, false, ops);
+        run(Config { gate, exclusive, policy, shards, ..Config::default() }, false, ops);
     }
 }

@@ -52,6 +52,15 @@ impl Key {
     }
 }
 
+impl Memory {
+    /// The key in the record of a frame, which says where to look for it and no more: whoever has the frame may change that at any
+    /// moment, and the record of one that is in no map has any.
+    #[inline]
+    pub fn key_in_record(&self, pfn: Pfn) -> Option<Key> {
+        self.checked_slot(pfn).map(|slot| key_of(&self.meta()[slot as usize]))
+    }
+}
+
 /// The frames of one file, chained through their records.
 #[derive(Clone, Copy, Debug)]
 struct Chain {
