@@ -193,6 +193,43 @@ fn property_03_with_donors_that_want_their_frames() {
 }
 
 #[test]
+fn property_14_a_page_that_several_bring_in_is_in_one_cache() {
+    fn read(world: &World) {
+        world.read(0, 0, 1);
+    }
+    fn evict(world: &World) {
+        world.cache.drop_caches(DropWhat::Pages);
+    }
+    interleave(|| {
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
+        // So that it is in cleancache when they begin.
+        read(&world);
+        evict(&world);
+        threads(&world, &[(read, 2), (read, 2), (evict, 2)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_14_a_page_that_is_written_while_it_comes_back() {
+    fn read(world: &World) {
+        world.read(0, 0, 0);
+    }
+    fn write(world: &World) {
+        world.write(0, 0);
+        world.cache.sync(None).expect("a good disk");
+        world.cache.drop_caches(DropWhat::Pages);
+    }
+    interleave(|| {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.5), shards: 1, ..Config::default() });
+        read(&world);
+        world.cache.drop_caches(DropWhat::Pages);
+        threads(&world, &[(read, 2), (write, 2), (read, 1)]);
+        world.close();
+    });
+}
+
+#[test]
 fn property_06_pages_that_are_changed_on_their_way_out() {
     fn write(world: &World) {
         world.write(0, thread_rng().gen_range(0..2));
