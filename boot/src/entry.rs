@@ -18,6 +18,7 @@ static NO_LONG_MODE: [u8; 71] = *b"@refused reason=\"the processor has no long m
 
 unsafe extern "C" {
     static __image_start: u8;
+    static __constant_start: u8;
     static __image_end: u8;
     static __switch: u8;
     fn pvh_entry();
@@ -26,6 +27,11 @@ unsafe extern "C" {
 /// The memory of the boot stage, .bss and stack included: whole pages.
 pub fn image() -> Span {
     Span::between((&raw const __image_start) as u64, (&raw const __image_end) as u64)
+}
+
+/// The part of it that is never written, which is all that has to be there when it is entered again.
+pub fn constant() -> Span {
+    Span::between((&raw const __constant_start) as u64, (&raw const __image_end) as u64)
 }
 
 /// The page that [`switch`] lies in.

@@ -125,8 +125,8 @@ fn start_kernel(start_info: u64, way_back: &mut Option<Jump>) -> Result<Infallib
     let pages = BootPages::allocate(&mut room)?;
     let boot_info_at = map_place(&mut tables, &mut room, layout.boot_info, pages.span())?;
 
-    // The last allocation is done, so it is known what the boot stage used.
-    let used = Span::between(entry::image().start, room.next());
+    // The last allocation is done, so it is known what the kernel has to leave alone: not what the boot stage alone writes to.
+    let used = Span::between(entry::constant().start, room.next());
     let written = pages.write(boot_info_at, &handoff.map, used, |boot_info| {
         boot_info.physical_memory_offset = layout.physical_memory.map(|window| window.start).into();
         boot_info.rsdp_addr = handoff.rsdp.into();
@@ -166,7 +166,7 @@ fn parcel<'a>(handoff: &Handoff<'a>, notice: &'a mut Notice) -> Result<Parcel<'a
         Some(parcel) => parcel,
         None => Parcel { scratch: scratch::choose(&handoff.map, image)?, notice: notice.text(), ..Parcel::default() },
     };
-    parcel.boot_image = image;
+    parcel.boot_image = entry::constant();
     parcel.boot_entry = entry::address();
     if !handoff.command_line.is_empty() {
         parcel.command_line = handoff.command_line;

@@ -64,7 +64,7 @@ fn kernel_main(boot_info: &'static mut BootInfo) -> ! {
     let parcel = parcel(boot_info);
     let way_back = kexec::way_back::open(&parcel, &boot_info.memory_regions);
     let command_line = read_command_line(&parcel);
-    let clock = time::init(start);
+    let clock = time::init(start, parcel.tsc_hz);
 
     info!(target: "boot", "holdover {}, generation {}", machine::BUILD, parcel.generation);
     info!(target: "time", "{} kHz, {clock}", time::frequency() / 1000);

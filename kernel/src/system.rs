@@ -88,7 +88,9 @@ impl System {
             ..cleancache::Config::default()
         };
         let cleancache = Arc::new(Cleancache::new(memory, config));
-        let cache = PageCache::new(memory, cleancache.clone());
+        // What is set aside for cleancache holds no page of this cache before it is taken back.
+        let ours = memory.stats().total.saturating_sub(sources.carve_out.count);
+        let cache = PageCache::for_frames(memory, cleancache.clone(), ours as usize);
         RECLAIM.call_once(|| cache.clone());
         heap::on_shortage(make_room);
         // The carve-out before anything is inherited, as some of that lies in it; the others afterwards, when it is known what lies

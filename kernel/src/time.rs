@@ -21,9 +21,10 @@ struct Clock {
 
 static CLOCK: Once<Clock> = Once::new();
 
-/// Finds the counter's frequency and the date. `start` is the counter at the kernel's first instruction.
-pub fn init(start: u64) -> Source {
-    let (frequency, source) = tsc::frequency();
+/// Finds the counter's frequency and the date. `start` is the counter at the kernel's first instruction, `known` what the kernel before had
+/// found the frequency to be, or 0.
+pub fn init(start: u64, known: u64) -> Source {
+    let (frequency, source) = tsc::frequency(known);
     CLOCK.call_once(|| Clock {
         start,
         frequency,

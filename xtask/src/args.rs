@@ -329,7 +329,7 @@ pub struct Bench {
 /// Flags of `profile`.
 #[derive(Args, Debug)]
 pub struct Profiled {
-    /// A measurement; `bench -l` in the guest lists them
+    /// A measurement; `bench -l` in the guest lists them. Of first-byte also with a size, as first-byte-256M
     pub bench: String,
     /// Measure on this board [default: microvm]
     #[arg(long, value_name = "BOARD", value_enum)]

@@ -237,7 +237,29 @@ impl Claim {
     }
 }
 
-/// Collects what a guest says; for tests and scenarios.
+/// What a guest measured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// The name of the measurement.
+    pub name: String,
+    /// Instructions, of all operations.
+    pub instructions: u64,
+    /// Operations.
+    pub operations: u64,
+}
+
+impl Measured {
+    fn from_event(event: Event<'_>) -> Option<Measured> {
+        let number = |key| (event.name() == event::BENCH).then(|| event.number(key)).flatten();
+        Some(Measured {
+            name: string(event.get("name")?),
+            instructions: number("instructions")?,
+            operations: number("ops")?,
+        })
+    }
+}
+
+/// Collects what a guest says.
 #[derive(Debug, Default)]
 pub struct Record {
     /// Output, byte for byte.
@@ -246,6 +268,15 @@ pub struct Record {
     pub errors: Vec<String>,
     /// Log and firmware.
     pub log: VecDeque<String>,
+    /// Measurements.
+    pub measured: Vec<Measured>,
+}
+
+impl Record {
+    /// The output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.output).into_owned()
+    }
 }
 
 impl Listener for Record {
@@ -259,6 +290,10 @@ impl Listener for Record {
 
     fn log(&mut self, line: &str) {
         self.log.push_back(line.to_owned());
+    }
+
+    fn event(&mut self, event: Event<'_>) {
+        self.measured.extend(Measured::from_event(event));
     }
 }
 

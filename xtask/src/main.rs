@@ -3,7 +3,7 @@
 //! The verbs are in [`run`], [`test`], [`bench`], [`profile`], [`steer`], [`lint`] and here; [`workshop`] gathers what
 //! they need to start guests: a [`toolchain`], a [`build`], tools of the [`host`]. A [`machine`]
 //! describes a guest, a [`session`] is one that runs, and [`guest`] speaks the serial protocol with
-//! it. [`qmp`] speaks with its QEMU; [`image`] and [`tree`] make disks.
+//! it, as does [`visit`] for whoever only wants to hear what it says. [`qmp`] speaks with its QEMU; [`image`] and [`tree`] make disks.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -46,6 +46,7 @@ mod timeline;
 mod toolchain;
 mod tree;
 mod versus;
+mod visit;
 mod workshop;
 mod wrong;
 

@@ -38,7 +38,7 @@ pub struct Parcel<'a> {
     pub command_line: &'a [u8],
     /// The area that holds nothing preserved, the same in every generation.
     pub scratch: Span,
-    /// Where the running bootable file lies, as loaded: a kexec without a file enters it again.
+    /// Where what is never written of the running bootable file lies, as loaded: a kexec without a file enters it again.
     pub boot_image: Span,
     /// Its physical 32-bit entry.
     pub boot_entry: u32,
@@ -46,6 +46,8 @@ pub struct Parcel<'a> {
     pub handover_root: Option<u64>,
     /// The time-stamp counter when the kexec began; 0 on a first boot.
     pub exec_tsc: u64,
+    /// Ticks of that counter a second, as far as the kernel before knew; 0 on a first boot.
+    pub tsc_hz: u64,
     /// The build that handed over; empty on a first boot.
     pub previous_build: &'a [u8],
     /// What else the log should say: why a handover was not taken, or what became of the kernel between. Mostly empty.
@@ -195,10 +197,11 @@ struct Growth {
     moves: U64,
     code_copy: U64,
     start_info: U64,
+    tsc_hz: U64,
 }
 
 impl Growth {
-    fn new(way_back: Option<Jump>, came_back: bool) -> Growth {
+    fn new(way_back: Option<Jump>, came_back: bool, tsc_hz: u64) -> Growth {
         let jump = way_back.unwrap_or_default();
         Growth {
             has_way_back: u32::from(way_back.is_some()).into(),
@@ -210,6 +213,7 @@ impl Growth {
             moves: jump.moves.into(),
             code_copy: jump.code_copy.into(),
             start_info: jump.start_info.into(),
+            tsc_hz: tsc_hz.into(),
         }
     }
 
@@ -268,7 +272,7 @@ impl<'a> Parcel<'a> {
         let out = out.get_mut(..needed).ok_or(too_small)?;
 
         let mut rest = &mut *out;
-        let growth = Growth::new(self.way_back, self.came_back);
+        let growth = Growth::new(self.way_back, self.came_back, self.tsc_hz);
         for part in [header.as_bytes(), growth.as_bytes(), self.command_line, self.previous_build, self.notice] {
             let (place, behind) = rest.split_at_mut_checked(part.len()).ok_or(too_small)?;
             place.copy_from_slice(part);
@@ -308,7 +312,7 @@ impl<'a> Parcel<'a> {
         if header_len < FIRST_LEN {
             return Err(ParcelError::BadField("header length"));
         }
-        let mut growth = Growth::new(None, false);
+        let mut growth = Growth::new(None, false, 0);
         let grown = bytes.get(FIRST_LEN..header_len).ok_or(ParcelError::BadField("header length"))?;
         for (to, from) in growth.as_mut_bytes().iter_mut().zip(grown) {
             *to = *from;
@@ -333,6 +337,7 @@ impl<'a> Parcel<'a> {
             boot_entry: header.boot_entry.get(),
             handover_root: has_root.then_some(header.handover_root.get()),
             exec_tsc: header.exec_tsc.get(),
+            tsc_hz: growth.tsc_hz.get(),
             previous_build,
             notice,
             way_back: growth.way_back()?,

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 struct Owned {
-    numbers: (u32, u32, Option<u64>, u64),
+    numbers: (u32, u32, Option<u64>, u64, u64),
     spans: [(u64, u64); 2],
     command_line: Vec<u8>,
     previous_build: Vec<u8>,
@@ -27,6 +27,7 @@ impl Owned {
             boot_entry: self.numbers.1,
             handover_root: self.numbers.2,
             exec_tsc: self.numbers.3,
+            tsc_hz: self.numbers.4,
             previous_build: &self.previous_build,
             notice: &self.notice,
             way_back: self.way_back.map(|[page_tables, code, moves, code_copy, start_info]| Jump {
@@ -51,7 +52,7 @@ impl Owned {
 
 fn parcels() -> impl Strategy<Value = Owned> {
     (
-        any::<(u32, u32, Option<u64>, u64)>(),
+        any::<(u32, u32, Option<u64>, u64, u64)>(),
         any::<[(u64, u64); 2]>(),
         vec(any::<u8>(), 0..=COMMAND_LINE_MAX),
         vec(any::<u8>(), 0..=BUILD_MAX),
@@ -92,7 +93,7 @@ proptest! {
     #[test]
     fn shorter_and_longer_headers_are_understood(owned in parcels(), more in vec(any::<u8>(), 0..100)) {
         let bytes = owned.encoded();
-        let old = Parcel { way_back: None, came_back: false, ..owned.parcel() };
+        let old = Parcel { way_back: None, came_back: false, tsc_hz: 0, ..owned.parcel() };
         let first = with_growth(&bytes, &[]);
         prop_assert_eq!(Parcel::decode(&first), Ok(old));
         let growth = &bytes[FIRST_HEADER..usize::from(bytes[10])];

@@ -97,10 +97,15 @@ impl State {
 }
 
 impl PageCache {
-    /// An empty cache over `memory`, with `cleancache` behind it. It sets aside 4 bytes a frame for its index, as much for
-    /// remembering evictions, and a 512th of memory, 64 to 256 KiB, for pages on their way to disks.
+    /// An empty cache over all of `memory`, with `cleancache` behind it.
     pub fn new(memory: &'static Memory, cleancache: Arc<Cleancache>) -> Arc<Self> {
-        let frames = memory.stats().total as usize;
+        Self::for_frames(memory, cleancache, memory.stats().total as usize)
+    }
+
+    /// Likewise where it will have about `frames` frames of `memory`, as the others are lent to somebody; more make it slower, not
+    /// wrong. It sets aside 4 bytes a frame for its index, as much for remembering evictions, and a 512th of the frames, 64 to
+    /// 256 KiB, for pages on their way to disks.
+    pub fn for_frames(memory: &'static Memory, cleancache: Arc<Cleancache>, frames: usize) -> Arc<Self> {
         // 128 KiB at a time, and less where that would be much of memory.
         let window = (frames / 64).clamp(4, 32) as u32;
         let inherited = Inherited::new(memory);
@@ -111,7 +116,7 @@ impl PageCache {
             files: Files::new(),
             inherited,
             sums: Sums::default(),
-            air: Air::new(memory),
+            air: Air::new(frames),
             round: Duration::ZERO,
         };
         Arc::new(Self {

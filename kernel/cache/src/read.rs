@@ -75,7 +75,7 @@ impl PageCache {
         if end > size || !self.glance_at(file, index, &mut part, ahead) {
             return false;
         }
-        ahead.begin(pos);
+        // Whether it followed the last one is asked only by who fetches.
         ahead.finish(end);
         true
     }

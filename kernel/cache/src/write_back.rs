@@ -15,10 +15,10 @@ use alloc::boxed::Box;
 use alloc::vec;
 use cleancache::FileId;
 use frames::lock::LockGuard;
-use frames::{FRAME_SIZE, Memory, Page, cpu};
+use frames::{FRAME_SIZE, Page, cpu};
 use log::warn;
 
-/// The part of memory that is set aside for copies of pages on their way, and the least: 64 KiB.
+/// The part of its memory that is set aside for copies of pages on their way, and the least: 64 KiB.
 const SHARE: usize = 512;
 const LEAST: usize = 16;
 
@@ -49,8 +49,8 @@ pub(crate) enum Flown {
 pub(crate) struct Flight(u64);
 
 impl Air {
-    pub(crate) fn new(memory: &Memory) -> Self {
-        let pages = (memory.stats().total as usize / SHARE).clamp(LEAST, MOST);
+    pub(crate) fn new(frames: usize) -> Self {
+        let pages = (frames / SHARE).clamp(LEAST, MOST);
         Self { copies: Some(vec![[0; FRAME_SIZE]; pages].into_boxed_slice()), run: None, pilot: 0 }
     }
 }

@@ -1,10 +1,11 @@
 //! Reclaim asks for no memory: from the choice of a page to its place in cleancache nothing allocates, nor on the way of a dirty page
-//! to the disk, nor where a page that is here is written to. Counted by an allocator that counts.
+//! to the disk, nor where a page that is here is written to; and what is set aside at the start. Counted by an allocator that
+//! counts.
 
 mod machine;
 
 use allocation_counter::measure;
-use cache::{Backing, DropWhat, FillError};
+use cache::{Backing, DropWhat, FillError, PageCache};
 use cleancache::policy::BUILT_IN;
 use cleancache::{Config, Kind};
 use frames::{FRAME_SIZE, Frame, Page, Zones};
@@ -94,4 +95,24 @@ fn writing_and_write_back_do_not_allocate() {
     }
     assert!(disk.0.load(Ordering::Relaxed) > 3 * 2 * PAGES as usize);
     assert_eq!(machine.cache.stats().failed, 0);
+}
+
+/// Eight bytes for each frame and a page for 512 of them, but for those that are lent; and when those come back, more pages than that.
+#[test]
+fn tables_are_for_the_frames_that_are_not_lent() {
+    const FRAMES: usize = 1 << 14;
+    const OURS: usize = FRAMES / 2;
+    let (mut machine, _) = machine(FRAMES, 0, Config::default());
+    let mut make = |frames: usize| {
+        let cleancache = machine.cache.cleancache().clone();
+        measure(|| machine.cache = PageCache::for_frames(machine.memory, cleancache, frames)).bytes_total
+    };
+    assert_eq!(make(FRAMES) - make(OURS), ((FRAMES - OURS) * 8 + (FRAMES - OURS) / 512 * FRAME_SIZE) as u64);
+
+    machine.fs = machine.cache.add_fs("disk", machine.disk.clone());
+    let file = machine.open(1);
+    let first = machine.read_all(file, OURS as u32 * 3 / 2);
+    assert!(first == machine.read_all(file, OURS as u32 * 3 / 2));
+    assert_eq!(machine.disk.pages_read(), OURS as u64 * 3 / 2, "all of it stays");
+    machine.check_frames();
 }

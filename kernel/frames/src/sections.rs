@@ -31,7 +31,7 @@ pub(crate) struct Records {
     span: u32,
     /// The state of each section of the span.
     sections: Box<[AtomicU8]>,
-    /// This section and those behind it are not untouched.
+    /// The sections before this one are not untouched.
     next: AtomicU32,
     /// Frames of untouched sections.
     untouched: AtomicU32,
@@ -50,7 +50,7 @@ impl Records {
             meta,
             span,
             sections: (0..count).map(|_| AtomicU8::new(SHUT)).collect(),
-            next: AtomicU32::new(count),
+            next: AtomicU32::new(0),
             untouched: AtomicU32::new(0),
         }
     }
@@ -94,12 +94,14 @@ impl Records {
         [slots.start..first << MAX_ORDER, behind << MAX_ORDER..slots.end]
     }
 
-    /// Open the next untouched section: these free slots are to be listed. The caller has the lock of their zone.
+    /// Open the next untouched section: these free slots are to be listed. The caller has the lock of their zone. They are opened upwards, as
+    /// blocks are handed out, so that what grows large lies in one piece, and crosses a kexec as one.
     pub(crate) fn open_next(&self) -> Option<Range<u32>> {
-        let sections = &self.sections[..self.next.load(Relaxed) as usize];
-        let section = sections.iter().rposition(|state| state.load(Relaxed) == UNTOUCHED);
-        self.next.store(section.unwrap_or(0) as u32, Relaxed);
-        let section = section? as u32;
+        let next = self.next.load(Relaxed);
+        let mut sections = (next..).zip(&self.sections[next as usize..]);
+        let section = sections.find(|(_, state)| state.load(Relaxed) == UNTOUCHED).map(|(section, _)| section);
+        self.next.store(section.unwrap_or(self.sections.len() as u32), Relaxed);
+        let section = section?;
         self.write(section);
         self.untouched.fetch_sub(1 << MAX_ORDER, Relaxed);
         Some(section << MAX_ORDER..(section + 1) << MAX_ORDER)

@@ -108,6 +108,15 @@ fn records_are_written_where_memory_is_touched_and_nowhere_else() {
 }
 
 #[test]
+fn what_grows_by_large_blocks_lies_in_one_piece() {
+    let (memory, _) = machine(GIB / 16, &[], None);
+    // What is left of sections that are in use, or that scratch begins or ends in, is not among it.
+    let blocks: Vec<PfnRange> = (0..8).map(|_| take(memory, 10)).collect();
+    let joined = blocks.windows(2).filter(|pair| pair[0].end() == pair[1].start).count();
+    assert_eq!(joined, blocks.len() - 1, "{blocks:?}");
+}
+
+#[test]
 fn records_of_another_machine_say_nothing_of_this_one() {
     const FRAMES: u64 = GIB / 16 + 300;
     let aside = PfnRange { start: Pfn::new(8 * SECTION - 5), count: 2 * SECTION };

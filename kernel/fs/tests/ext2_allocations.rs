@@ -16,6 +16,8 @@ use fs::{Error, Vfs};
 use std::sync::Arc;
 
 const PAGE: u64 = 4096;
+/// Memory in which the buffer of a filesystem can be half as large again as it is at first.
+const FRAMES: usize = 9216;
 
 /// Nothing was asked for by `deed`.
 fn quiet(what: &str, deed: impl FnOnce()) {
@@ -38,7 +40,7 @@ impl World {
         [1024, 2048, 4096].into_iter().map(move |block_size| {
             let name = format!("{name}, blocks of {block_size}");
             let disk = WriteDisk::new(empty_image(&name, block_size, 48 << 10, &["-N", "1024"]));
-            let machine = Machine::new(6000);
+            let machine = Machine::new(FRAMES);
             let vfs = Vfs::new(&[b"disk"]);
             let fs = mount(&machine, &disk).unwrap();
             vfs.mount(b"/disk", fs.clone()).unwrap();
@@ -138,6 +140,31 @@ fn changes_on_their_way_to_the_disk() {
             }
         }
         drop(files);
+        world.end();
+    }
+}
+
+/// The buffer begins with the least, grows with what is in it while memory is plenty and up to its bound, and does without.
+#[test]
+fn metadata_in_a_buffer_that_may_grow_or_not() {
+    for world in World::all("growth") {
+        let frames = || world.fs.own_frames();
+        let make =
+            |n: usize| assert_eq!(world.vfs.mkdir(format!("/disk/{n}").as_bytes(), 0o755), Ok(()), "{}", world.name);
+        let least = frames();
+        let memory = world.machine.arena.memory();
+        let mut held = Vec::new();
+        for n in 0..300 {
+            // What was reclaimed meanwhile is taken as well.
+            while memory.has_more(Zones::Ephemeral, memory.watermarks().low) {
+                held.extend(memory.allocate(Zones::Ephemeral));
+            }
+            make(n);
+        }
+        assert_eq!(frames(), least, "{}", world.name);
+        drop(held);
+        (300..600).for_each(make);
+        assert_eq!(frames(), least + 24, "{}", world.name);
         world.end();
     }
 }

@@ -9,6 +9,7 @@ use fs::filesystem::{FileSystem, FileType, Ino, NewNode};
 use fs::tmpfs::Options;
 use handover::{Caches, Handover};
 use std::collections::BTreeSet;
+use std::thread;
 use tmpfs_support::{Machine, clock, environment, pattern, tick};
 
 const PAGE: usize = 4096;
@@ -373,4 +374,29 @@ fn odd_lengths_written_and_punched_read_back() {
     expected[5000..25_000].fill(0);
     assert_eq!(m.read(ino, 0, 200_000), expected);
     assert_eq!(m.tmpfs.stat(ino).unwrap().allocated, (25 - 4) * PAGE as u64);
+}
+
+/// What one tries for and does not get must not be missing to another: each fills his half of the limit, where frames lie alone, so that
+/// nobody gets the frames that a growing file is to have ahead.
+#[test]
+fn two_who_stay_within_the_limit_are_never_refused() {
+    const HALF: u64 = 32;
+    let m = Machine::new(1024, Options { size: Some(2 * HALF * PAGE as u64), ..Options::default() });
+    let files = ["one", "two"].map(|name| m.file(name));
+    let all: Vec<_> = std::iter::from_fn(|| m.arena.memory().allocate(Zones::Preservable)).collect();
+    let _alone: Vec<_> = all.into_iter().filter(|frame| frame.pfn().get().is_multiple_of(2)).collect();
+    thread::scope(|scope| {
+        for ino in files {
+            let tmpfs = &m.tmpfs;
+            scope.spawn(move || {
+                let file = tmpfs.open(ino).unwrap();
+                for round in 0..10_000 {
+                    for page in 0..HALF {
+                        assert_eq!(file.write(page * PAGE as u64, b"x"), Ok(1), "round {round}, page {page}");
+                    }
+                    tmpfs.truncate(ino, 0).unwrap();
+                }
+            });
+        }
+    });
 }

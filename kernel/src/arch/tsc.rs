@@ -1,7 +1,7 @@
 //! The time-stamp counter: reading it, and finding out how fast it runs.
 //!
-//! The processor or the hypervisor is asked first, because that costs nothing; the answer of last resort is half a
-//! millisecond of the 8254. Under `-icount shift=0` that is half a million instructions, once.
+//! The processor or the hypervisor is asked first, and then what the kernel before knew is taken, because that costs nothing; the answer of
+//! last resort is half a millisecond of the 8254. Under `-icount shift=0` that is half a million instructions, on a first boot.
 
 use core::fmt;
 use x86_64::instructions::port::Port;
@@ -17,6 +17,8 @@ pub enum Source {
     Hypervisor,
     /// CPUID leaf 0x16: the base frequency.
     BaseFrequency,
+    /// The kernel before said so.
+    Inherited,
     /// Measured against the 8254.
     Measured,
     /// Nobody knows; one tick counts as a nanosecond.
@@ -29,6 +31,7 @@ impl fmt::Display for Source {
             Self::Crystal => "from the crystal ratio",
             Self::Hypervisor => "from the hypervisor",
             Self::BaseFrequency => "from the base frequency",
+            Self::Inherited => "from the kernel before",
             Self::Measured => "measured",
             Self::Assumed => "assumed",
         })
@@ -42,12 +45,13 @@ pub fn now() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
-/// Ticks per second, and who says so.
-pub fn frequency() -> (u64, Source) {
+/// Ticks per second, and who says so. `known` is what the kernel before said, or 0.
+pub fn frequency(known: u64) -> (u64, Source) {
     crystal()
         .map(|hz| (hz, Source::Crystal))
         .or_else(|| hypervisor().map(|hz| (hz, Source::Hypervisor)))
         .or_else(|| base_frequency().map(|hz| (hz, Source::BaseFrequency)))
+        .or_else(|| plausible(known).map(|hz| (hz, Source::Inherited)))
         .or_else(|| measure().map(|hz| (hz, Source::Measured)))
         .unwrap_or((1_000_000_000, Source::Assumed))
 }

@@ -23,6 +23,7 @@ use crate::kexec::{self, Machine};
 use crate::machine::BUILD;
 use crate::smp::chores;
 use crate::system::System;
+use crate::time;
 
 /// Cached pages that are hashed while the machine stands still, at most.
 const MOST_HASHED: usize = 2048;
@@ -67,6 +68,7 @@ fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) ->
         command_line: &command_line,
         handover_root: Some(handed_over.root.as_u64()),
         exec_tsc,
+        tsc_hz: time::frequency(),
         previous_build: BUILD.as_bytes(),
         notice: &[],
         way_back: handed_over.way_back.as_ref().map(|back| back.plan()),

@@ -17,6 +17,7 @@ use super::load::Loaded;
 use crate::kexec::{self, Image, Machine, Prepared, Target};
 use crate::machine::BUILD;
 use crate::system::System;
+use crate::time;
 
 /// Kernels that know no later version of the handover do not keep frames.
 const SINCE_VERSION: u32 = 2;
@@ -108,6 +109,7 @@ pub fn prepare<'a>(system: &System, loaded: &'a Loaded, root: PhysAddr, exec_tsc
         generation: parcel.generation.saturating_add(2),
         handover_root: Some(root.as_u64()),
         exec_tsc,
+        tsc_hz: time::frequency(),
         previous_build: BUILD.as_bytes(),
         notice: notice.as_bytes(),
         way_back: None,

@@ -112,7 +112,7 @@ impl Survey {
     fn take_scratch(&mut self, frames: u64) -> Result<PfnRange, MemoryError> {
         let taken = self.usable.iter_mut().find_map(|range| {
             let inside = range.intersect(self.scratch);
-            // The boot stage's use ends inside the scratch area, so what is left of it begins a range.
+            // What the boot stage used lies inside the scratch area, so what is left behind it begins a range.
             (inside.start == range.start && inside.count >= frames).then(|| {
                 let taken = PfnRange { start: range.start, count: frames };
                 *range = PfnRange::new(taken.end(), range.end());
@@ -138,9 +138,9 @@ impl Survey {
         (annex, frames(span + u64::from(annex)))
     }
 
-    /// Frames of the scratch area that the boot stage did not use.
+    /// Frames of the scratch area in its largest piece that is not in use.
     fn usable_scratch(&self) -> u64 {
-        self.usable.iter().map(|range| range.intersect(self.scratch).count).sum()
+        self.usable.iter().map(|range| range.intersect(self.scratch).count).max().unwrap_or(0)
     }
 
     /// Bytes of the scratch area that nobody needs before there are frames, when `annex` more frames get records. Where memory has a

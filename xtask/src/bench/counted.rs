@@ -4,24 +4,17 @@
 //! figure is a number of instructions and a run repeats. The guest measures what happens inside it
 //! and says so in `@bench` events; what spans a boot is read off the counter at the prompts.
 
-use std::time::Duration;
-
-use anyhow::{Result, anyhow, bail};
-use protocol::event;
-use protocol::parse::Event;
+use anyhow::Result;
 
 use super::figure::Figure;
 use crate::donation::{self, Donation};
-use crate::guest::{Guest, Limit, Listener};
+use crate::guest::Measured;
 use crate::machine::{Accel, Board, Machine};
-use crate::outcome::Ending;
-use crate::session::Session;
 use crate::size::Size;
+use crate::visit::Visit;
 use crate::workshop::{DONATION, Workshop};
 use crate::{image, tree};
 
-/// How long a boot or a command may take.
-pub const PATIENCE: Duration = Duration::from_secs(180);
 /// What a guest with a disk is told.
 const WITH_DISK: &[&str] = &["bench"];
 /// What a guest without one is told, for what spans a boot: while a guest waits for a disk, or for
@@ -31,8 +24,8 @@ const ACROSS_BOOTS: &[&str] = &["write /tmp/probe hello", "kexec; bench first-by
 
 /// What a guest without a disk is told to measure a kexec with much in its tmpfs, and how much memory it has: what Linux had.
 const SIZES: [u32; 2] = [16, 256];
-const SIZES_MEMORY: Size = Size::mib(1 << 10);
-/// How much more than the least of [`SIZES`] the most may cost, in percent.
+pub const SIZES_MEMORY: Size = Size::mib(1 << 10);
+/// How much more than the least of [`SIZES`] the most may cost, in percent; likewise a boot with [`LARGE_MEMORY`].
 const SIZE_GROWTH: f64 = 10.0;
 
 /// What a guest with room for 1,000,000 pages in cleancache is told, and how much memory it has.
@@ -53,6 +46,7 @@ pub fn measure(workshop: &Workshop, boards: &[Board], large: bool) -> Result<Vec
         figures.extend(measure_board(workshop, board)?);
     }
     figures.extend(measure_sizes(workshop)?);
+    figures.push(measure_large_boot(workshop)?);
     figures.extend(measure_ranges(workshop)?);
     if large {
         let large = measure_large(workshop, &figures)?;
@@ -69,11 +63,9 @@ fn measure_board(workshop: &Workshop, board: Board) -> Result<Vec<Figure>> {
     image::from_directory(&top, &image, 4096, workshop.install)?;
     let bare = Machine { board, accel: Accel::Counted, donations: vec![DONATION], ..workshop.machine() };
     let with_disk = Machine { disk: Workshop::disk(image), ..bare.clone() };
-    let mut figures = Figures { board, figures: Vec::new(), errors: Vec::new() };
-    let booted = converse(workshop, &bare, &format!("bench-{board}-boot"), ACROSS_BOOTS, &mut figures)?;
-    figures.figures.insert(0, Figure::counted(board, "boot-to-prompt", booted, 1));
-    converse(workshop, &with_disk, &format!("bench-{board}"), WITH_DISK, &mut figures)?;
-    Ok(figures.figures)
+    let (booted, across) = converse(workshop, &bare, &format!("bench-{board}-boot"), ACROSS_BOOTS)?;
+    let (_, others) = converse(workshop, &with_disk, &format!("bench-{board}"), WITH_DISK)?;
+    Ok([vec![Figure::counted(board, "boot-to-prompt", booted, 1)], across, others].concat())
 }
 
 /// A kexec with little and with much in the tmpfs. Linux 7.2 takes 1,320 and 1,484 million.
@@ -82,10 +74,8 @@ fn measure_sizes(workshop: &Workshop) -> Result<Vec<Figure>> {
     let mut all: Vec<Figure> = Vec::new();
     for size in SIZES {
         let fill = format!("bench fill /tmp/data {size}M");
-        let mut figures = Figures { board: machine.board, figures: Vec::new(), errors: Vec::new() };
         let commands = [&fill, "kexec; bench first-byte"];
-        converse(workshop, &machine, &format!("bench-kexec-{size}M"), &commands, &mut figures)?;
-        for figure in figures.figures {
+        for figure in converse(workshop, &machine, &format!("bench-kexec-{size}M"), &commands)?.1 {
             let name = format!("{}-{size}M", figure.name);
             all.push(Figure::counted(machine.board, &name, figure.each as u64, 1));
         }
@@ -96,85 +86,50 @@ fn measure_sizes(workshop: &Workshop) -> Result<Vec<Figure>> {
     Ok(all)
 }
 
+/// A boot with much memory, nothing of which is touched.
+fn measure_large_boot(workshop: &Workshop) -> Result<Figure> {
+    let machine = Machine { accel: Accel::Counted, ..workshop.machine() };
+    let boot = |memory| {
+        let machine = Machine { memory, ..machine.clone() };
+        converse(workshop, &machine, &format!("bench-boot-{memory}"), &[]).map(|(booted, _)| booted)
+    };
+    let (little, much) = (boot(machine.memory)?, boot(LARGE_MEMORY)?);
+    let mut figure = Figure::counted(machine.board, "boot-to-prompt-6G", much, 1);
+    figure.limit = Some(little as f64 * (1.0 + SIZE_GROWTH / 100.0));
+    Ok(figure)
+}
+
 /// Memory in one piece out of a carve-out that is full of pages.
 fn measure_ranges(workshop: &Workshop) -> Result<Vec<Figure>> {
     let machine = Machine { accel: Accel::Counted, donations: vec![RANGES_DONATION], ..workshop.machine() };
-    let mut figures = Figures { board: machine.board, figures: Vec::new(), errors: Vec::new() };
-    converse(workshop, &machine, "bench-ranges", &[RANGES], &mut figures)?;
-    Ok(figures.figures)
+    Ok(converse(workshop, &machine, "bench-ranges", &[RANGES])?.1)
 }
 
 /// Cleancache with many pages; what it should not exceed follows from what it costs with few.
 fn measure_large(workshop: &Workshop, few: &[Figure]) -> Result<Vec<Figure>> {
     let machine = Machine { accel: Accel::Counted, memory: LARGE_MEMORY, ..workshop.machine() };
     let board = machine.board;
-    let mut figures = Figures { board, figures: Vec::new(), errors: Vec::new() };
-    converse(workshop, &machine, "bench-large", &[LARGE], &mut figures)?;
-    for figure in &mut figures.figures {
+    let (_, mut figures) = converse(workshop, &machine, "bench-large", &[LARGE])?;
+    for figure in &mut figures {
         let of_few = figure.name.replacen("large-", "cleancache-", 1);
         let of_few = few.iter().find(|few| few.name == of_few && few.board == board.to_string());
         figure.limit = of_few.map(|few| few.each * (1.0 + GROWTH / 100.0));
     }
-    Ok(figures.figures)
+    Ok(figures)
 }
 
-/// Boots, gives the commands, and powers off; gives the time-stamp counter at the first prompt.
-fn converse(
-    workshop: &Workshop,
-    machine: &Machine,
-    name: &str,
-    commands: &[&str],
-    figures: &mut Figures,
-) -> Result<u64> {
-    let log = workshop.places.log(name)?;
-    let session = Session::start(machine.command()?, &log)?;
-    let unfit = |ending: Ending| {
-        let lines = [vec![format!("{name}: {ending}")], workshop.backtrace(&ending)].concat();
-        anyhow!("{}\nserial log: {}", lines.join("\n"), log.display())
-    };
-    let (mut guest, booted) = Guest::boot(session, figures, Limit::new(PATIENCE)).map_err(unfit)?;
-    for command in commands {
-        let done = guest.command(command, figures, Limit::new(PATIENCE)).map_err(unfit)?;
-        if done.failed {
-            bail!("{command}: {}", figures.errors.join("; "));
-        }
+/// The time-stamp counter at the first prompt, and what the guest measured when it was told these lines.
+fn converse(workshop: &Workshop, machine: &Machine, name: &str, lines: &[&str]) -> Result<(u64, Vec<Figure>)> {
+    let mut visit = Visit::begin(workshop, machine.command()?, name)?;
+    let booted = visit.booted;
+    let mut figures = Vec::new();
+    for line in lines {
+        let measured = visit.tell(line)?.measured;
+        let figure = |measured: Measured| {
+            Figure::counted(machine.board, &measured.name, measured.instructions, measured.operations)
+        };
+        figures.extend(measured.into_iter().map(figure));
     }
-    match guest.power_off(figures, Limit::new(PATIENCE)) {
-        Ending::Clean => Ok(booted),
-        other => Err(unfit(other)),
-    }
-}
-
-/// Collects `@bench` events.
-struct Figures {
-    board: Board,
-    figures: Vec<Figure>,
-    errors: Vec<String>,
-}
-
-impl Figures {
-    fn add(&mut self, name: &str, instructions: u64, operations: u64) {
-        self.figures.push(Figure::counted(self.board, name, instructions, operations));
-    }
-}
-
-impl Listener for Figures {
-    fn output(&mut self, _: &[u8]) {}
-
-    fn error(&mut self, line: &str) {
-        self.errors.push(line.to_owned());
-    }
-
-    fn log(&mut self, _: &str) {}
-
-    fn event(&mut self, event: Event<'_>) {
-        if event.name() != event::BENCH {
-            return;
-        }
-        let numbers = (event.number("instructions"), event.number("ops"));
-        if let (Some(name), (Some(instructions), Some(operations))) = (event.get("name"), numbers) {
-            let name: Vec<u8> = name.bytes().collect();
-            self.add(&String::from_utf8_lossy(&name), instructions, operations);
-        }
-    }
+    visit.end()?;
+    Ok((booted, figures))
 }

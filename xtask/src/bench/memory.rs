@@ -1,19 +1,15 @@
 //! What the kernel needs of memory for itself, by what `free` and `kho` say in the guest.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use super::figure::Figure;
 use crate::counters::{Crossing, row};
 use crate::donation::{Donation, Kind};
-use crate::guest::{Guest, Limit, Record};
 use crate::image;
 use crate::machine::{Accel, Board, Machine};
-use crate::outcome::Ending;
-use crate::session::Session;
 use crate::size::Size;
+use crate::visit::visit;
 use crate::workshop::Workshop;
-
-use super::counted::PATIENCE;
 
 const FRAME: u64 = 4096;
 /// What is donated, to see what that takes.
@@ -40,7 +36,7 @@ pub fn measure(workshop: &Workshop) -> Result<Vec<Figure>> {
     let [before, after] = around_reading(workshop, &machine)?;
     let [_, larger] = around_reading(workshop, &Machine { memory: LARGER, ..machine.clone() })?;
     let lending = Machine { donations: vec![DONATION], ..machine.clone() };
-    let lent = converse(workshop, &lending, &["free"])?;
+    let lent = tables(workshop, &lending, &["free"])?;
     let lent = Account::parse(lent.first().context("the guest gives no account")?)?;
     let mut figures = vec![
         Figure::memory(board, "whole-own-use", before.own * FRAME, 1),
@@ -50,7 +46,7 @@ pub fn measure(workshop: &Workshop) -> Result<Vec<Figure>> {
     ];
     let handing = Machine { memory: HANDING, disk: None, ..machine };
     for (name, line) in HANDED {
-        let said = converse(workshop, &handing, &[line])?;
+        let said = tables(workshop, &handing, &[line])?;
         let crossing = Crossing::parse(said.first().context("the guest says nothing of a kexec")?)?;
         figures.push(Figure::memory(board, name, crossing.metadata, crossing.frames));
     }
@@ -59,7 +55,7 @@ pub fn measure(workshop: &Workshop) -> Result<Vec<Figure>> {
 
 /// The account before and after a file was read into the page cache.
 fn around_reading(workshop: &Workshop, machine: &Machine) -> Result<[Account; 2]> {
-    match &converse(workshop, machine, &["free", "sha256sum /disk/bulk", "free"])?[..] {
+    match &tables(workshop, machine, &["free", "sha256sum /disk/bulk", "free"])?[..] {
         [before, after] => Ok([Account::parse(before)?, Account::parse(after)?]),
         _ => bail!("the guest gives no account"),
     }
@@ -103,27 +99,11 @@ impl Account {
     }
 }
 
-/// Boots, gives the commands, and powers off; gives what those that print a table of this sort have printed.
-fn converse(workshop: &Workshop, machine: &Machine, commands: &[&str]) -> Result<Vec<String>> {
-    let log = workshop.places.log("bench-memory")?;
-    let unfit = |ending: Ending| anyhow!("{ending}\nserial log: {}", log.display());
-    let session = Session::start(machine.command()?, &log)?;
-    let (mut guest, _) = Guest::boot(session, &mut Record::default(), Limit::new(PATIENCE)).map_err(unfit)?;
-    let mut tables = Vec::new();
-    for command in commands {
-        let mut said = Record::default();
-        let done = guest.command(command, &mut said, Limit::new(PATIENCE)).map_err(unfit)?;
-        if done.failed {
-            bail!("{command}: {}", said.errors.join("; "));
-        }
-        if ["free", "kho"].iter().any(|word| command.ends_with(word)) {
-            tables.push(String::from_utf8_lossy(&said.output).into_owned());
-        }
-    }
-    match guest.power_off(&mut Record::default(), Limit::new(PATIENCE)) {
-        Ending::Clean => Ok(tables),
-        other => Err(unfit(other)),
-    }
+/// What those lines print that print a table of this sort.
+fn tables(workshop: &Workshop, machine: &Machine, lines: &[&str]) -> Result<Vec<String>> {
+    let said = visit(workshop, machine, "bench-memory", lines)?;
+    let printed = lines.iter().zip(said).filter(|(line, _)| ["free", "kho"].iter().any(|word| line.ends_with(word)));
+    Ok(printed.map(|(_, said)| said.text()).collect())
 }
 
 #[cfg(test)]

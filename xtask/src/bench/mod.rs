@@ -26,6 +26,7 @@ use crate::places::Places;
 use crate::versus;
 use crate::workshop::Workshop;
 use baseline::Baseline;
+pub use counted::SIZES_MEMORY;
 pub use figure::{Figure, Kind};
 pub use table::number;
 

@@ -1,17 +1,15 @@
 //! How much faster two CPUs are than one at what they should not meet at, in the same guest and by the clock on the wall; and how much
 //! faster the host lets them be at what they cannot meet at, without which the former says little.
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 
-use super::counted::PATIENCE;
 use super::figure::{Figure, Kind};
 use crate::donation::{self, Donation};
-use crate::guest::{Guest, Limit, Record};
+use crate::guest::Record;
 use crate::machine::Machine;
-use crate::outcome::Ending;
-use crate::session::Session;
 use crate::size::Size;
 use crate::versus::{last_number, median};
+use crate::visit::visit;
 use crate::workshop::Workshop;
 use crate::{image, tree};
 
@@ -36,10 +34,10 @@ pub fn measure(workshop: &Workshop) -> Result<Vec<Figure>> {
     image::from_directory(&top, &image, 4096, workshop.install)?;
     let disk = Workshop::disk(image);
     let machine = Machine { processors: CPUS, donations: vec![DONATION], disk, ..workshop.machine() };
-    let said = converse(workshop, &machine)?;
+    let said = visit(workshop, &machine, "bench-scaling", &["bench scaling"; RUNS])?;
     let micros = |name: &str| -> Result<Vec<u64>> {
-        let number = |text: &String| last_number(text, name).with_context(|| format!("no time of {name}, but: {text}"));
-        said.iter().map(number).collect()
+        let number = |text: String| last_number(&text, name).with_context(|| format!("no time of {name}, but: {text}"));
+        said.iter().map(Record::text).map(number).collect()
     };
     let figure = |(all, alone, least): (&str, &str, Option<f64>)| {
         // One CPU would take so many times as long for what all of them do.
@@ -48,25 +46,4 @@ pub fn measure(workshop: &Workshop) -> Result<Vec<Figure>> {
         Ok(Figure::ratio(Kind::Scaling, machine.board, &name, median(micros(all)?), alone, least))
     };
     WORKS.into_iter().map(figure).collect()
-}
-
-/// Boots, has everything done so many times, and powers off; what was said each time.
-fn converse(workshop: &Workshop, machine: &Machine) -> Result<Vec<String>> {
-    let log = workshop.places.log("bench-scaling")?;
-    let unfit = |ending: Ending| anyhow!("{ending}\nserial log: {}", log.display());
-    let session = Session::start(machine.command()?, &log)?;
-    let (mut guest, _) = Guest::boot(session, &mut Record::default(), Limit::new(PATIENCE)).map_err(unfit)?;
-    let mut all = Vec::new();
-    for _ in 0..RUNS {
-        let mut said = Record::default();
-        let done = guest.command("bench scaling", &mut said, Limit::new(PATIENCE)).map_err(unfit)?;
-        if done.failed {
-            bail!("bench scaling: {}", said.errors.join("; "));
-        }
-        all.push(String::from_utf8_lossy(&said.output).into_owned());
-    }
-    match guest.power_off(&mut Record::default(), Limit::new(PATIENCE)) {
-        Ending::Clean => Ok(all),
-        other => Err(unfit(other)),
-    }
 }

@@ -15,19 +15,17 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use anyhow::{Context, Result, anyhow, bail};
-use protocol::event;
-use protocol::parse::Event;
 use serde_json::json;
 
 use crate::args;
-use crate::bench::number;
-use crate::guest::{Guest, Limit, Listener};
+use crate::bench::{SIZES_MEMORY, number};
+use crate::guest::Measured;
 use crate::host::{self, Install};
 use crate::machine::{Accel, Board, Machine};
-use crate::outcome::{Ending, Exit};
+use crate::outcome::Exit;
 use crate::places::Places;
 use crate::qmp::Qmp;
-use crate::session::Session;
+use crate::visit::Visit;
 use crate::workshop::{DONATION, Workshop};
 use crate::{image, tree};
 use stacks::{Stacks, Symbols};
@@ -50,15 +48,19 @@ pub fn profile(places: Places, install: Install, args: &args::Profiled) -> Resul
     let (top, disk) = (work.join("tree"), work.join("disk.img"));
     tree::sample(&top, &workshop.built.bootable)?;
     image::from_directory(&top, &disk, 4096, workshop.install)?;
-    let board = args.machine.unwrap_or(Board::Microvm);
+    let bench = Bench::named(&args.bench);
+    let board = args.machine.unwrap_or(if bench.fill.is_some() { Board::Q35 } else { Board::Microvm });
     let machine = Machine {
         board,
         accel: Accel::Counted,
         donations: vec![DONATION],
-        disk: Workshop::disk(disk).filter(|_| args.bench != ACROSS),
+        disk: Workshop::disk(disk).filter(|_| !bench.is_across()),
         qmp: Some(work.socket().to_owned()),
         ..workshop.machine()
     };
+    // As `bench` measures it.
+    let filled = Machine { memory: SIZES_MEMORY, donations: Vec::new(), ..machine.clone() };
+    let machine = if bench.fill.is_some() { filled } else { machine };
     let fifo = work.join("trace");
     host::run(Command::new("mkfifo").arg(&fifo))?;
     let kernel = fs::read(&workshop.built.kernel).with_context(|| format!("{:?}", workshop.built.kernel))?;
@@ -69,34 +71,53 @@ pub fn profile(places: Places, install: Install, args: &args::Profiled) -> Resul
         walk.follow(BufReader::with_capacity(1 << 20, file))?;
         Ok(walk)
     });
-    let measured = converse(&workshop, &machine, &fifo, work.socket(), &args.bench)?;
+    let measured = converse(&workshop, &machine, &fifo, work.socket(), bench)?;
     let walk = reader.join().map_err(|_| anyhow!("the trace could not be read"))??;
     let symbols = Symbols::load(&workshop.built.kernel)?;
     let all = Stacks::new(&walk, &symbols);
-    let (stacks, operations) = part_of(all, &args.bench, measured);
+    let (stacks, operations) = part_of(all, bench, &measured);
     let svg = match &args.svg {
         Some(path) => path.clone(),
         None => workshop.places.result(&format!("profile-{}.svg", args.bench))?,
     };
-    let title = format!("{} on {board}: {}", args.bench, summary(&stacks, measured));
+    let title = format!("{} on {board}: {}", args.bench, summary(&stacks, &measured));
     fs::write(&svg, flame::draw(&title, &stacks, operations)).with_context(|| format!("cannot write {svg:?}"))?;
     println!("{title}\n\n{}", table(&stacks, operations));
     println!("flame graph: {}", svg.display());
     Ok(Exit::Success)
 }
 
-/// What the guest says it measured.
-#[derive(Clone, Copy, Debug, Default)]
-struct Measured {
-    instructions: u64,
-    operations: u64,
+/// What is measured: a measurement of the guest's, or the first byte after a kexec with so many MiB in the tmpfs.
+#[derive(Clone, Copy)]
+struct Bench<'a> {
+    name: &'a str,
+    fill: Option<u32>,
+}
+
+impl<'a> Bench<'a> {
+    /// By the name that it has in the table of `bench`.
+    fn named(name: &'a str) -> Bench<'a> {
+        let fill = name.strip_prefix(ACROSS).and_then(|rest| rest.strip_prefix('-')?.strip_suffix('M')?.parse().ok());
+        Bench { name: if fill.is_some() { ACROSS } else { name }, fill }
+    }
+
+    /// Whether it is measured by the next kernel.
+    fn is_across(self) -> bool {
+        self.name == ACROSS
+    }
+
+    /// What is done before a kexec, if this needs one.
+    fn before(self) -> Option<String> {
+        let fill = self.fill.map(|size| format!("bench fill /tmp/data {size}M"));
+        self.is_across().then(|| fill.unwrap_or("write /tmp/probe hello".to_owned()))
+    }
 }
 
 /// The part of a trace that was measured, and how many operations that is. What is set up between two operations is not measured,
 /// if there is such a thing; what is done to have everything warm may look just like it, so the operations follow from what one costs.
-fn part_of(all: Stacks, bench: &str, measured: Measured) -> (Stacks, f64) {
+fn part_of(all: Stacks, bench: Bench<'_>, measured: &Measured) -> (Stacks, f64) {
     let operations = measured.operations.max(1) as f64;
-    if bench == ACROSS {
+    if bench.is_across() {
         return (all, operations);
     }
     let counted = all.below(COUNTED);
@@ -107,7 +128,7 @@ fn part_of(all: Stacks, bench: &str, measured: Measured) -> (Stacks, f64) {
     (all.below(BENCHES), operations)
 }
 
-fn summary(stacks: &Stacks, measured: Measured) -> String {
+fn summary(stacks: &Stacks, measured: &Measured) -> String {
     format!(
         "{} instructions traced; the guest counts {} for {} operations",
         number(stacks.total() as f64),
@@ -134,36 +155,27 @@ fn table(stacks: &Stacks, operations: f64) -> String {
 }
 
 /// Boots, has the measurement made while QEMU traces, and powers off.
-fn converse(workshop: &Workshop, machine: &Machine, fifo: &Path, socket: &Path, bench: &str) -> Result<Measured> {
-    let log = workshop.places.log("profile")?;
+fn converse(workshop: &Workshop, machine: &Machine, fifo: &Path, socket: &Path, bench: Bench<'_>) -> Result<Measured> {
     let mut command = machine.command()?;
     command.arg("-D").arg(fifo);
-    let session = Session::start(command, &log)?;
-    let mut heard = Heard::default();
-    let unfit = |ending: Ending| anyhow!("{ending}\nserial log: {}", log.display());
-    let limit = Limit::new(PATIENCE);
-    let (mut guest, _) = Guest::boot(session, &mut heard, limit).map_err(unfit)?;
+    let mut visit = Visit::patient(workshop, command, "profile", PATIENCE)?;
     let mut qmp = Qmp::connect(socket)?;
-    let mut run = |guest: &mut Guest, line: &str| -> Result<()> {
-        let done = guest.command(line, &mut heard, limit).map_err(unfit)?;
-        if done.failed { Err(anyhow!("{line}: {}", heard.errors.join("; "))) } else { Ok(()) }
-    };
-    let mut line = format!("bench {bench}");
-    if bench == ACROSS {
-        run(&mut guest, "write /tmp/probe hello")?;
-        line = format!("kexec; {line}");
+    let mut line = format!("bench {}", bench.name);
+    if let Some(fill) = bench.before() {
+        visit.tell(&fill)?;
+        // What is done ahead of the jump does not count.
+        visit.tell("kexec load")?;
+        line = format!("kexec exec; {line}");
     }
     // The first is what newer versions of QEMU call the second.
     if !monitor(&mut qmp, "one-insn-per-tb on")?.is_empty() {
         demand(&mut qmp, "singlestep on")?;
     }
     demand(&mut qmp, "log exec,nochain")?;
-    run(&mut guest, &line)?;
+    let said = visit.tell(&line)?;
     demand(&mut qmp, "log none")?;
-    match guest.power_off(&mut heard, limit) {
-        Ending::Clean => heard.measured.with_context(|| format!("{bench}: the guest gives no figure")),
-        other => Err(unfit(other)),
-    }
+    visit.end()?;
+    said.measured.into_iter().next_back().with_context(|| format!("{}: the guest gives no figure", bench.name))
 }
 
 /// Has QEMU's monitor for people do something, and gives its answer, which is empty if all is well.
@@ -179,32 +191,6 @@ fn demand(qmp: &mut Qmp, line: &str) -> Result<()> {
     }
 }
 
-/// Hears the figure.
-#[derive(Default)]
-struct Heard {
-    measured: Option<Measured>,
-    errors: Vec<String>,
-}
-
-impl Listener for Heard {
-    fn output(&mut self, _: &[u8]) {}
-
-    fn error(&mut self, line: &str) {
-        self.errors.push(line.to_owned());
-    }
-
-    fn log(&mut self, _: &str) {}
-
-    fn event(&mut self, event: Event<'_>) {
-        if event.name() != event::BENCH {
-            return;
-        }
-        if let (Some(instructions), Some(operations)) = (event.number("instructions"), event.number("ops")) {
-            self.measured = Some(Measured { instructions, operations });
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,12 +201,22 @@ mod tests {
             (&["kernel::bench::run", "set up"], 700),
             (&["kernel::bench::run", "<kernel::bench::Count>::add", "work"], 90),
         ]);
-        let measured = Measured { instructions: 80, operations: 8 };
-        let (counted, operations) = part_of(all.clone(), "x", measured);
+        let measured = Measured { name: "x".to_owned(), instructions: 80, operations: 8 };
+        let (counted, operations) = part_of(all.clone(), Bench::named("x"), &measured);
         assert_eq!((counted.total(), operations), (90, 9.0));
         assert!(table(&counted, operations).contains("          10 100.0 % 100.0 %  work"), "{}", table(&counted, 9.0));
-        assert_eq!(part_of(all, ACROSS, measured).0.total(), 790);
+        assert_eq!(part_of(all, Bench::named(ACROSS), &measured).0.total(), 790);
         let all = Stacks::made_of(&[(&["kernel::bench::run", "work"], 70), (&["shell"], 9)]);
-        assert_eq!(part_of(all, "x", measured).0.total(), 70);
+        assert_eq!(part_of(all, Bench::named("x"), &measured).0.total(), 70);
+    }
+
+    #[test]
+    fn the_first_byte_has_a_size_or_none() {
+        let before = |name| Bench::named(name).before();
+        assert_eq!(before("first-byte").as_deref(), Some("write /tmp/probe hello"));
+        assert_eq!(before("first-byte-256M").as_deref(), Some("bench fill /tmp/data 256M"));
+        for name in ["first-bytes", "first-byte-M", "first-byte-256", "cache-hit"] {
+            assert_eq!((before(name), Bench::named(name).name), (None, name));
+        }
     }
 }

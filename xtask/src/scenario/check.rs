@@ -117,6 +117,7 @@ mod tests {
         Record {
             output: output.as_bytes().to_vec(),
             errors: vec!["cat: /x: not found".to_owned()],
+            measured: Vec::new(),
             log: ["[    0.1] INFO  kho: generation 1".to_owned()].into(),
         }
     }

@@ -13,18 +13,17 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::bench::{Figure, Kind};
 use crate::disk::Disk;
 use crate::donation::{self, Donation};
-use crate::guest::{Guest, Limit, Record};
 use crate::host::{self, Tool};
 use crate::machine::{Board, Machine};
-use crate::outcome::Ending;
 use crate::places::{WorkDir, make_dir};
 use crate::session::{Next, Session};
 use crate::size::Size;
+use crate::visit::Visit;
 use crate::workshop::Workshop;
 
 /// What names Debian's smallest kernel.
@@ -131,63 +130,39 @@ fn machine(workshop: &Workshop, work: &WorkDir) -> Result<Machine> {
     Ok(Machine { memory: MEMORY, disk: Some(Disk { keep: true, ..Disk::sound(image) }), ..workshop.machine() })
 }
 
-fn ended(ending: Ending) -> anyhow::Error {
-    anyhow!("holdover: {ending}")
-}
-
 /// Boots Holdover; the guest, and how long it took.
-fn start(workshop: &Workshop, machine: &Machine, said: &mut Record) -> Result<(Guest, u64)> {
+fn start<'a>(workshop: &'a Workshop, machine: &Machine) -> Result<(Visit<'a>, u64)> {
     let began = Instant::now();
-    let session = Session::start(machine.command()?, &workshop.places.log("versus-holdover")?)?;
-    let (guest, _) = Guest::boot(session, said, Limit::new(PATIENCE)).map_err(ended)?;
+    let guest = Visit::begin(workshop, machine.command()?, "versus-holdover")?;
     Ok((guest, began.elapsed().as_micros() as u64))
 }
 
 fn holdover(workshop: &Workshop, machine: &Machine) -> Result<Times> {
-    let mut said = Record::default();
-    let (mut guest, booted) = start(workshop, machine, &mut said)?;
-    let lines = [format!("bench seqwrite /disk/seqwrite {BYTES}"), "bench cold /disk/seqwrite".to_owned()];
-    give(&mut guest, &lines, &mut said)?;
-    power_off(guest)?;
+    let (mut guest, booted) = start(workshop, machine)?;
+    let mut said = tell(&mut guest, &[&format!("bench seqwrite /disk/seqwrite {BYTES}"), "bench cold /disk/seqwrite"])?;
+    guest.end()?;
     let machine = Machine { memory: SKEWED_MEMORY, donations: vec![SKEWED_DONATION], ..machine.clone() };
-    let (mut guest, _) = start(workshop, &machine, &mut Record::default())?;
-    let lines = [
-        format!("bench seqwrite /disk/skewed {SKEWED}"),
-        "drop_caches".to_owned(),
-        "bench thrash /disk/skewed".to_owned(),
-    ];
-    give(&mut guest, &lines, &mut said)?;
-    power_off(guest)?;
-    times(booted, &String::from_utf8_lossy(&said.output)).context("holdover")
+    let (mut guest, _) = start(workshop, &machine)?;
+    let lines = [&format!("bench seqwrite /disk/skewed {SKEWED}"), "drop_caches", "bench thrash /disk/skewed"];
+    said += &tell(&mut guest, &lines)?;
+    guest.end()?;
+    times(booted, &said).context("holdover")
 }
 
 /// From the command to the prompt of the next kernel, which has the whole tmpfs.
 fn kexec(workshop: &Workshop, machine: &Machine) -> Result<u64> {
-    let mut said = Record::default();
-    let (mut guest, _) = start(workshop, machine, &mut said)?;
-    give(&mut guest, &[format!("bench fill /tmp/data {KEXEC}"), "kexec load".to_owned()], &mut said)?;
+    let (mut guest, _) = start(workshop, machine)?;
+    tell(&mut guest, &[&format!("bench fill /tmp/data {KEXEC}"), "kexec load"])?;
     let began = Instant::now();
-    give(&mut guest, &["kexec exec".to_owned()], &mut said)?;
+    tell(&mut guest, &["kexec exec"])?;
     let micros = began.elapsed().as_micros() as u64;
-    power_off(guest)?;
+    guest.end()?;
     Ok(micros)
 }
 
-fn give(guest: &mut Guest, lines: &[String], said: &mut Record) -> Result<()> {
-    for line in lines {
-        let done = guest.command(line, said, Limit::new(PATIENCE)).map_err(ended)?;
-        if done.failed {
-            bail!("holdover: {line}: {}", said.errors.join("; "));
-        }
-    }
-    Ok(())
-}
-
-fn power_off(guest: Guest) -> Result<()> {
-    match guest.power_off(&mut Record::default(), Limit::new(PATIENCE)) {
-        Ending::Clean => Ok(()),
-        other => Err(ended(other)),
-    }
+/// Gives lines, and what all of them print.
+fn tell(guest: &mut Visit<'_>, lines: &[&str]) -> Result<String> {
+    lines.iter().map(|line| Ok(guest.tell(line).context("holdover")?.text())).collect()
 }
 
 /// How long each of [`WORKS`] took, by a guest's lines: `NAME … N`.

@@ -4,7 +4,8 @@
 //! takes them, one by one, from where they lie, so that it cannot be wrong about that; it keeps them for ever, so a reference
 //! to the old machine, which a test may still hold, finds nothing in it that could be allocated or claimed.
 
-use super::{Memory, TABLE};
+use super::Memory;
+use super::table::TABLE;
 use crate::addr::{Page, PfnRange, Zones};
 use crate::buddy::MAX_ORDER;
 use crate::layout::{Layout, LayoutError};

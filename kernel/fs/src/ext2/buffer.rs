@@ -1,17 +1,19 @@
 //! Blocks of metadata by their number: what was changed and is not on the disk yet, and what was read lately.
 //!
-//! The slots are set aside when a filesystem is mounted, so that a change needs no memory. A changed block stays until a commit
-//! has written it; others make room when one is wanted. The content of files is never here: pages of 4 KiB that hold
-//! several blocks would mix what is one file's with what is another's.
+//! What a change needs at least is set aside when a filesystem is mounted, so that it asks for no memory. While memory is plenty
+//! the buffer grows with what is in it, up to a bound; it can do without that. A changed block stays until a commit has written
+//! it; others make room when one is wanted. The content of files is never here: pages of 4 KiB that hold several blocks would mix
+//! what is one file's with what is another's.
 
+use super::change::AHEAD;
 use super::geometry::Geometry;
 use crate::error::{Error, Result};
 use alloc::vec::Vec;
 use cache::PageCache;
-use frames::{FRAME_SIZE, Frame, Zones};
+use frames::{FRAME_SIZE, Frame, Memory, Zones};
 use hashbrown::HashMap;
 
-/// Frames that are set aside: a share of memory within these bounds.
+/// Frames that are set aside, and the most that there can be: a share of memory within these bounds.
 const FRAMES: (usize, usize) = (48, 256);
 const SHARE: usize = 128;
 
@@ -54,7 +56,11 @@ const EMPTY: Slot = Slot { block: 0, state: State::Clean, owner: 0, pinned: fals
 /// The slots.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
+    /// Where more frames come from.
+    memory: Option<&'static Memory>,
     frames: Vec<Frame>,
+    /// How many frames there can be. All lists have room for them.
+    most: usize,
     slots: Vec<Slot>,
     index: HashMap<u32, u16>,
     block_size: usize,
@@ -63,23 +69,38 @@ pub(super) struct Buffer {
 }
 
 impl Buffer {
-    /// With room for a share of memory.
+    /// With the least, and lists that have room for a share of memory.
     pub(super) fn new(cache: &PageCache, geometry: &Geometry) -> Result<Self> {
-        let count = (cache.memory().stats().total as usize / SHARE).clamp(FRAMES.0, FRAMES.1);
-        let slots = count * geometry.blocks_per_page();
-        let mut buffer = Self { block_size: geometry.block_size(), ..Self::default() };
-        buffer.frames.try_reserve_exact(count).map_err(|_| Error::NoMemory)?;
+        let memory = cache.memory();
+        let most = (memory.stats().total as usize / SHARE).clamp(FRAMES.0, FRAMES.1);
+        let slots = most * geometry.blocks_per_page();
+        let mut buffer = Self { memory: Some(memory), most, block_size: geometry.block_size(), ..Self::default() };
+        buffer.frames.try_reserve_exact(most).map_err(|_| Error::NoMemory)?;
         buffer.slots.try_reserve_exact(slots).map_err(|_| Error::NoMemory)?;
-        // Twice as many as there are, so that it never grows.
+        // Twice as many as there can be, so that it never grows.
         buffer.index.try_reserve(slots * 2).map_err(|_| Error::NoMemory)?;
-        for _ in 0..count {
-            buffer.frames.push(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
+        for _ in 0..FRAMES.0 {
+            buffer.add(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);
         }
-        buffer.slots.extend((0..slots).map(|_| EMPTY));
         Ok(buffer)
     }
 
-    /// Frames that are set aside.
+    /// The slots of one more frame, for which the lists have room.
+    fn add(&mut self, frame: Frame) {
+        self.frames.push(frame);
+        self.slots.extend((0..FRAME_SIZE / self.block_size).map(|_| EMPTY));
+    }
+
+    /// Grow before all slots are taken, by a frame for which nobody has to be pressed.
+    #[cold]
+    fn grow(&mut self) {
+        let plenty = |memory: &&Memory| memory.has_more(Zones::Ephemeral, memory.watermarks().high);
+        if let Some(frame) = self.memory.filter(plenty).and_then(|memory| memory.allocate(Zones::Ephemeral)) {
+            self.add(frame);
+        }
+    }
+
+    /// Frames that it has.
     pub(super) fn frames(&self) -> usize {
         self.frames.len()
     }
@@ -90,9 +111,9 @@ impl Buffer {
         self.slots.len() - self.changed
     }
 
-    /// Slots in all.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
+    /// How many slots there can be.
+    pub(super) fn most(&self) -> usize {
+        self.most * (FRAME_SIZE / self.block_size)
     }
 
     /// Whether a block was changed.
@@ -138,7 +159,12 @@ impl Buffer {
     pub(super) fn insert(&mut self, block: u32) -> Option<&mut [u8]> {
         let at = match self.index.get(&block) {
             Some(&at) => at.into(),
-            None => self.vacate()?,
+            None => {
+                if self.index.len() + AHEAD > self.slots.len() && self.frames.len() < self.most {
+                    self.grow();
+                }
+                self.vacate()?
+            }
         };
         let slot = self.slots.get_mut(at)?;
         (slot.block, slot.used) = (block, true);
@@ -206,7 +232,7 @@ impl Buffer {
             matches!(slot.state, State::Changed(phase) if phases(phase))
                 && (slot.owner == 0 || !held.contains(&slot.owner))
         };
-        // Room for all slots was made when they were.
+        // Room for all slots that there can be was made at the start.
         list.extend(self.slots.iter().filter(wanted).map(|slot| slot.block).take(list.capacity()));
         list.sort_unstable();
     }

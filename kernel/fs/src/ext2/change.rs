@@ -27,6 +27,8 @@ use log::error;
 const STEP: usize = 24;
 /// What is left of that for steps that free something, when others find no room any more.
 const RESERVE: usize = 8;
+/// So many slots of the buffer are empty as long as memory is plenty: what any step wants of them.
+pub(super) const AHEAD: usize = STEP + 2 * RESERVE;
 /// Inodes that can be changed between two commits.
 const MOST_CHANGED: usize = 512;
 /// Frames through which blocks go to the disk.
@@ -67,7 +69,7 @@ impl Metadata {
         metadata.changed.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
         let Workbench { list, staging, held, .. } = &mut metadata.workbench;
         held.try_reserve_exact(MOST_CHANGED).map_err(|_| Error::NoMemory)?;
-        list.try_reserve_exact(metadata.buffer.len()).map_err(|_| Error::NoMemory)?;
+        list.try_reserve_exact(metadata.buffer.most()).map_err(|_| Error::NoMemory)?;
         staging.try_reserve_exact(STAGING).map_err(|_| Error::NoMemory)?;
         for _ in 0..STAGING {
             staging.push(cache.allocate(Zones::Ephemeral).map_err(|_| Error::NoMemory)?);

@@ -82,24 +82,22 @@ impl Space {
     /// plentiful; it is not worth evicting pages for, which frees frames here and there.
     pub(super) fn run(&self, goal: u64) -> Result<FrameRun> {
         let memory = self.memory();
-        let plenty = memory.free_frames(self.zones).saturating_sub(memory.watermarks().high);
+        let plenty = u64::from(memory.free_frames(self.zones).saturating_sub(memory.watermarks().high));
         for order in (1..=goal.max(1).ilog2().min(MAX_ORDER)).rev() {
-            let frames = 1 << order;
-            if frames <= plenty && self.frames.charge(u64::from(frames)).is_ok() {
-                match memory.allocate_run(self.zones, order) {
-                    Some(run) => return Ok(run),
-                    None => self.frames.release(u64::from(frames)),
-                }
+            if plenty.min(self.frames.free()) >= 1 << order
+                && let Some(run) = memory.allocate_run(self.zones, order).and_then(|run| self.charged(run))
+            {
+                return Ok(run);
             }
         }
-        self.frames.charge(1)?;
-        match self.cache.allocate(self.zones) {
-            Ok(frame) => Ok(frame.into()),
-            Err(_) => {
-                self.frames.release(1);
-                Err(Error::NoSpace)
-            }
-        }
+        // No page is evicted for what will not be had.
+        let frame = (self.frames.free() > 0).then(|| self.cache.allocate(self.zones).ok()).flatten();
+        frame.and_then(|frame| self.charged(frame.into())).ok_or(Error::NoSpace)
+    }
+
+    /// A run is counted once it is there: what is not to be had must not be missing to somebody else meanwhile.
+    fn charged(&self, run: FrameRun) -> Option<FrameRun> {
+        self.frames.charge(run.len() as u64).ok().map(|()| run)
     }
 
     /// Frames that came with a handover count too, even past the limit.
