@@ -572,6 +572,45 @@ fn property_16_frames_that_are_taken_while_their_pool_is_closed_are_not_lost() {
 }
 
 #[test]
+fn property_15_a_donor_of_several_shards_gets_as_many_as_it_wants() {
+    interleave(|| {
+        let arena = Arena::new(96);
+        let memory = arena.memory();
+        let cleancache = Cleancache::new(memory, Config { shards: 2, ..Config::default() });
+        let pool = PoolConfig { name: "balloon".into(), kind: Kind::Exchangeable, scrub: false };
+        let pool = cleancache.register_pool(pool).expect("a pool");
+        let fs = cleancache.add_fs("fs");
+        let file = cleancache.add_file(fs).expect("mounted");
+        // Neighbours are of one shard, so some lie between.
+        let mut frames: Vec<Frame> = (0..16).filter_map(|_| memory.allocate(Zones::Ephemeral)).collect();
+        for at in [8, 0] {
+            assert!(cleancache.donate(pool, frames.swap_remove(at)).is_ok());
+        }
+        drop(frames);
+        let alone = Arc::new(Alone { cleancache, file, pool, memory, lent: Vec::new(), _arena: arena });
+        let user = {
+            let alone = alone.clone();
+            thread::spawn(move || {
+                for index in [0, 64, 1, 65] {
+                    alone.cleancache.store_all([alone.offer(index)], |_, frame| drop(frame));
+                    let mut frame = alone.memory.allocate(Zones::Ephemeral).expect("memory");
+                    alone.cleancache.restore(alone.file, index, &mut frame);
+                }
+            })
+        };
+        for _ in 0..2 {
+            let taken = alone.cleancache.take_any(alone.pool, 2).expect("a pool");
+            assert_eq!(taken.len(), 2, "of two frames");
+            assert_eq!(alone.cleancache.donated(), 0);
+            assert!(alone.cleancache.donate_list(alone.pool, taken).is_ok());
+        }
+        user.join().expect("no panic");
+        let stats = &alone.cleancache.pool_stats()[0];
+        assert_eq!((stats.donated, stats.free + stats.cached), (2, 2));
+    });
+}
+
+#[test]
 fn property_17_every_frame_is_counted_at_every_step() {
     interleave(|| {
         let world = World::new(Config { shards: some_shards(), ..Config::default() });
