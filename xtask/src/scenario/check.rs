@@ -13,6 +13,8 @@ pub struct Context {
     pub earlier: BTreeMap<String, String>,
     /// The host's sums, sorted, if the step asks for them.
     pub sums: Option<Vec<String>>,
+    /// Processors of the guest.
+    pub processors: u32,
 }
 
 /// Judges a step; the error says what is wrong.
@@ -44,7 +46,7 @@ pub fn check(step: &Step, done: Done, said: &Record, context: &Context) -> Resul
         lines_match(&exactly.lines().collect::<Vec<_>>(), &lines)?;
     }
     for (name, bounds) in &step.numbers {
-        within(name, *bounds, &output)?;
+        within(name, *bounds, context.processors, &output)?;
     }
     if let Some(sums) = &context.sums {
         let mut found = lines.clone();
@@ -68,7 +70,7 @@ pub fn find<T: AsRef<str>>(pattern: &str, lines: impl IntoIterator<Item = T>, pl
 }
 
 /// The sum of all numbers with this name, as `name N`, `name=N` or `name: N`, is within bounds.
-fn within(name: &str, bounds: Bounds, output: &str) -> Result<(), String> {
+fn within(name: &str, bounds: Bounds, processors: u32, output: &str) -> Result<(), String> {
     let numbers: Vec<u64> = output
         .match_indices(name)
         .filter(|(at, _)| !output[..*at].ends_with(|c: char| c.is_alphanumeric()))
@@ -78,10 +80,7 @@ fn within(name: &str, bounds: Bounds, output: &str) -> Result<(), String> {
     if numbers.is_empty() {
         return Err(format!("no number of {name} in the output"));
     }
-    if sum < bounds.min || sum > bounds.max {
-        return Err(format!("{name} is {sum}, beyond {} to {}", bounds.min, bounds.max));
-    }
-    Ok(())
+    bounds.check(sum, processors).map_err(|wrong| format!("{name} is {wrong}"))
 }
 
 /// The number that follows, after at most `:`, `=` and blanks.
@@ -127,6 +126,7 @@ mod tests {
         let context = Context {
             earlier: [("first".to_owned(), "a\n".to_owned())].into(),
             sums: step.sums.as_ref().map(|_| vec!["1  /a".to_owned(), "2  /b".to_owned()]),
+            processors: 2,
         };
         check(&step, DONE, &said(output), &context)
     }
@@ -142,6 +142,7 @@ mod tests {
             ("exactly = '''\na\n…\nd'''", "a\nb\nc\nd\n"),
             ("numbers = { hits = { min = 3, max = 3 } }", "hits: 1 hits=2 whits 9"),
             ("numbers.stores.min = 1000", "stores  1,000"),
+            ("numbers.tables.max-each-cpu = 4", "tables 8"),
             ("sums = { of = '', named = '' }", "2  /b\n1  /a\n"),
             ("same-as = 'first'", "a\n"),
         ] {
@@ -159,6 +160,7 @@ mod tests {
             ("absent = ['panic']", "a panic", "unexpected in the output: \"a panic\""),
             ("exactly = 'a'", "b\n", "expected \"a\", but \"b\""),
             ("numbers.hits.min = 4", "hits 3", "hits is 3, beyond 4"),
+            ("numbers.tables.max-each-cpu = 4", "tables 9", "tables is 9, beyond 0 to 8"),
             ("numbers.hits.min = 0", "hits none", "no number of hits"),
             ("sums = { of = '', named = '' }", "1  /a\n", "no sum \"2  /b\""),
             ("sums = { of = '', named = '' }", "1  /a\n2  /b\n2  /b\n", "twice"),

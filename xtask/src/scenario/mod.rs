@@ -146,6 +146,17 @@ pub struct Bounds {
     /// Upper bound.
     #[serde(default = "unbounded")]
     pub max: u64,
+    /// Another, of the share of each processor.
+    #[serde(default = "unbounded", rename = "max-each-cpu")]
+    pub max_each_cpu: u64,
+}
+
+impl Bounds {
+    /// Whether a number keeps to them in a guest with so many processors; the error says what they are.
+    pub fn check(self, number: u64, processors: u32) -> Result<(), String> {
+        let max = self.max.min(self.max_each_cpu.saturating_mul(processors.into()));
+        if (self.min..=max).contains(&number) { Ok(()) } else { Err(format!("{number}, beyond {} to {max}", self.min)) }
+    }
 }
 
 /// How much is done to a disk.

@@ -54,6 +54,7 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
         disk: prepared.disk.clone(),
         ..machine
     };
+    let processors = machine.processors;
     let log = workshop.places.log(&scenario.name)?;
     let session = Session::start(machine.command()?, &log)?;
     let limit = Limit::new(Duration::from_secs(scenario.timeout.into()));
@@ -72,8 +73,8 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
                 install: workshop.install,
             });
             let host = Host::new(work.socket(), work.join("ivshmem")).with_disk(disk);
-            let mut player =
-                Player { workshop, scenario, prepared: &prepared, host, limit, context: Context::default() };
+            let context = Context { processors, ..Context::default() };
+            let mut player = Player { workshop, scenario, prepared: &prepared, host, limit, context };
             match player.steps(guest)? {
                 Ok(ending) => ending,
                 Err(problem) => return Ok(Err(problem)),
