@@ -166,29 +166,52 @@ impl PageCache {
         Ok(())
     }
 
-    /// Take from cleancache what it has of the pages from `first` on, one for each frame, in one operation, and then of what was
-    /// inherited; what is nowhere is left in gaps.
+    /// Take from cleancache what it has of the pages from `first` on, one for each frame, and then of what was inherited; what is
+    /// nowhere is left in gaps.
+    ///
+    /// Cleancache is asked without the lock. What it gives is clean, so who looks for the same page meanwhile and finds it in neither
+    /// cache may read it from disk. What it gave enters if the file has not changed since before it was asked.
     fn restore_what_is_there(
         &self,
         file: FileId,
         first: u32,
         spare: Vec<Frame>,
     ) -> Result<(Source, Vec<Gap>), FillError> {
-        let mut gaps: Vec<Gap> = Vec::new();
+        let key = |index: u32| Key { file: file.slot(), index };
         let mut state = self.state.lock();
-        let State { pages, files, inherited, .. } = &mut *state;
-        let source = files.source(file)?;
-        let heir = files.heir(file).filter(|_| !inherited.is_empty());
-        let absent = |index: &u32| !pages.contains(Key { file: file.slot(), index: *index });
-        let wanted = (first..=u32::MAX).zip(spare).filter(|(index, _)| absent(index));
+        let State { pages, files, .. } = &mut *state;
+        let mut source = files.source(file)?;
+        let wanted = (first..=u32::MAX).zip(spare).filter(|&(index, _)| !pages.contains(key(index)));
         let mut wanted: Vec<Wanted> = wanted.map(|(index, frame)| Wanted::new(index, frame)).collect();
         pages.beyond = self.cleancache.donated() as usize;
+        let evictions = pages.counters.evictions;
+        drop(state);
+
         self.cleancache.restore_run(file, &mut wanted);
+
+        let mut state = self.state.lock();
+        let State { pages, files, inherited, .. } = &mut *state;
+        let changed = files.epoch(file) != Some(source.epoch);
+        if changed {
+            // What was found may be of before. Once more, and this time nobody comes between.
+            source = files.source(file)?;
+            self.cleancache.restore_run(file, &mut wanted);
+        } else if pages.counters.evictions != evictions
+            && let (Some(first), Some(last)) = (wanted.first(), wanted.last())
+        {
+            // Another reader may have filled these, and reclaim evicted them again: a page is in one of the caches.
+            self.cleancache.invalidate_range(file, first.index, last.index);
+        }
+        let heir = files.heir(file).filter(|_| !inherited.is_empty());
+        let mut gaps: Vec<Gap> = Vec::new();
         for Wanted { index, mut frame, found, keepsake } in wanted {
+            if pages.contains(key(index)) {
+                continue;
+            }
             pages.counters.restored += u64::from(found);
             let found = found || heir.is_some_and(|heir| inherited.restore(heir, index, &mut frame, &self.cleancache));
             if found {
-                pages.insert(Key { file: file.slot(), index }, frame, keepsake);
+                pages.insert(key(index), frame, keepsake);
                 continue;
             }
             let follows = |gap: &&mut Gap| gap.first + gap.frames.len() as u32 == index;

@@ -193,6 +193,43 @@ fn property_03_with_donors_that_want_their_frames() {
 }
 
 #[test]
+fn property_14_a_page_that_several_bring_in_is_in_one_cache() {
+    fn read(world: &World) {
+        world.read(0, 0, 1);
+    }
+    fn evict(world: &World) {
+        world.cache.drop_caches(DropWhat::Pages);
+    }
+    interleave(|| {
+        let world = World::new(Config { shards: some_shards(), ..Config::default() });
+        // So that it is in cleancache when they begin.
+        read(&world);
+        evict(&world);
+        threads(&world, &[(read, 2), (read, 2), (evict, 2)]);
+        world.close();
+    });
+}
+
+#[test]
+fn property_14_a_page_that_is_written_while_it_comes_back() {
+    fn read(world: &World) {
+        world.read(0, 0, 0);
+    }
+    fn write(world: &World) {
+        world.write(0, 0);
+        world.cache.sync(None).expect("a good disk");
+        world.cache.drop_caches(DropWhat::Pages);
+    }
+    interleave(|| {
+        let world = World::new(Config { exclusive: thread_rng().gen_bool(0.5), shards: 1, ..Config::default() });
+        read(&world);
+        world.cache.drop_caches(DropWhat::Pages);
+        threads(&world, &[(read, 2), (write, 2), (read, 1)]);
+        world.close();
+    });
+}
+
+#[test]
 fn property_06_pages_that_are_changed_on_their_way_out() {
     fn write(world: &World) {
         world.write(0, thread_rng().gen_range(0..2));
@@ -531,6 +568,45 @@ fn property_16_frames_that_are_taken_while_their_pool_is_closed_are_not_lost() {
         let closed = alone.cleancache.unregister_pool(alone.pool).expect("open");
         let taken = taker.join().expect("no panic").map_or(0, |taken| taken.len());
         assert_eq!(taken + closed.len(), FRAMES, "frames that neither got");
+    });
+}
+
+#[test]
+fn property_15_a_donor_of_several_shards_gets_as_many_as_it_wants() {
+    interleave(|| {
+        let arena = Arena::new(96);
+        let memory = arena.memory();
+        let cleancache = Cleancache::new(memory, Config { shards: 2, ..Config::default() });
+        let pool = PoolConfig { name: "balloon".into(), kind: Kind::Exchangeable, scrub: false };
+        let pool = cleancache.register_pool(pool).expect("a pool");
+        let fs = cleancache.add_fs("fs");
+        let file = cleancache.add_file(fs).expect("mounted");
+        // Neighbours are of one shard, so some lie between.
+        let mut frames: Vec<Frame> = (0..16).filter_map(|_| memory.allocate(Zones::Ephemeral)).collect();
+        for at in [8, 0] {
+            assert!(cleancache.donate(pool, frames.swap_remove(at)).is_ok());
+        }
+        drop(frames);
+        let alone = Arc::new(Alone { cleancache, file, pool, memory, lent: Vec::new(), _arena: arena });
+        let user = {
+            let alone = alone.clone();
+            thread::spawn(move || {
+                for index in [0, 64, 1, 65] {
+                    alone.cleancache.store_all([alone.offer(index)], |_, frame| drop(frame));
+                    let mut frame = alone.memory.allocate(Zones::Ephemeral).expect("memory");
+                    alone.cleancache.restore(alone.file, index, &mut frame);
+                }
+            })
+        };
+        for _ in 0..2 {
+            let taken = alone.cleancache.take_any(alone.pool, 2).expect("a pool");
+            assert_eq!(taken.len(), 2, "of two frames");
+            assert_eq!(alone.cleancache.donated(), 0);
+            assert!(alone.cleancache.donate_list(alone.pool, taken).is_ok());
+        }
+        user.join().expect("no panic");
+        let stats = &alone.cleancache.pool_stats()[0];
+        assert_eq!((stats.donated, stats.free + stats.cached), (2, 2));
     });
 }
 

@@ -165,7 +165,7 @@ fn report(session: &mut Session<'_>, name: &str, count: Count) {
 }
 
 fn cache_hit(session: &mut Session<'_>) -> Outcome<Count> {
-    let files = files_of_pages(session, b"/disk", 1)?;
+    let files = files_of_pages(session, b"/disk", 1, PAGES)?;
     let Some(path) = files.first() else { return Ok(Count::default()) };
     let mut file = session.open(path)?;
     let mut page = [0; FRAME_SIZE];
@@ -180,19 +180,19 @@ fn cache_hit(session: &mut Session<'_>) -> Outcome<Count> {
     Ok(count)
 }
 
-/// The first files of at least [`PAGES`] pages in a tree.
-fn files_of_pages(session: &Session<'_>, root: &[u8], count: usize) -> Outcome<Vec<Vec<u8>>> {
+/// The first files of at least so many pages in a tree.
+fn files_of_pages(session: &Session<'_>, root: &[u8], count: usize, pages: u64) -> Outcome<Vec<Vec<u8>>> {
     let mut walk = Walk::new(session, root, true)?;
     let mut files = Vec::new();
     while let Some(step) = walk.step(session)? {
-        if step == Step::Node(FileType::Regular) && session.stat(walk.path())?.size >= PAGES * FRAME_SIZE as u64 {
+        if step == Step::Node(FileType::Regular) && session.stat(walk.path())?.size >= pages * FRAME_SIZE as u64 {
             files.push(walk.path().to_vec());
             if files.len() == count {
                 return Ok(files);
             }
         }
     }
-    Err(Failure::other(root, format_args!("there are fewer than {count} files of {PAGES} pages or more")))
+    Err(Failure::other(root, format_args!("there are fewer than {count} files of {pages} pages or more")))
 }
 
 /// Measures something with a fresh file of one page.

@@ -24,17 +24,15 @@ const COUNTED: [(&str, Option<Board>, f64); 15] = [
     ("first-byte-16M", None, 40_000_000.0),
 ];
 
-/// The same for bytes: a frame, a cached page, a page that is handed over, in a file in one piece and in one of which no two lie together
-/// (0.02 and 0.4 % of a page).
-const MEMORY: [(&str, f64); 4] = [
+/// The same for bytes: all that the kernel has for itself in a guest of 64 MiB (Linux: 18 MiB), a frame, a cached page, a page that is handed
+/// over, in a file in one piece and in one of which no two lie together (0.02 and 0.4 % of a page).
+const MEMORY: [(&str, f64); 5] = [
+    ("whole-own-use", (3 << 20) as f64),
     ("frame-record", 32.0),
     ("cached-page", 16.0),
     ("handed-over-page", 0.8192),
     ("handed-over-page-scattered", 16.384),
 ];
-
-/// What is aimed at and not reached yet. It is shown, and nothing fails for it; once it is reached it becomes a limit.
-const GOALS: [(&str, f64); 1] = [("whole-own-use", (3 << 20) as f64)];
 
 /// What kind of figure it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -71,9 +69,6 @@ pub struct Figure {
     /// What `each` must not be worse than.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<f64>,
-    /// What it should come to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub goal: Option<f64>,
     /// Medians of which it is a ratio, in microseconds or nanoseconds, or in pages from the disk; ours first.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub medians: Option<[u64; 2]>,
@@ -81,8 +76,7 @@ pub struct Figure {
 
 impl Figure {
     fn new(kind: Kind, board: Board, name: &str, each: f64, limit: Option<f64>) -> Figure {
-        let goal = GOALS.iter().find(|(of, _)| *of == name).map(|&(_, goal)| goal);
-        Figure { kind, board: board.to_string(), name: name.to_owned(), each, limit, goal, medians: None }
+        Figure { kind, board: board.to_string(), name: name.to_owned(), each, limit, medians: None }
     }
 
     /// Instructions that were counted for so many operations.
@@ -106,11 +100,6 @@ impl Figure {
 
     /// Whether it keeps to its limit.
     pub fn keeps(&self) -> bool {
-        self.limit.is_none_or(|limit| self.reaches(limit))
-    }
-
-    /// Whether it is at least as good.
-    pub fn reaches(&self, aim: f64) -> bool {
-        if self.kind.is_ratio() { self.each >= aim } else { self.each <= aim }
+        self.limit.is_none_or(|limit| if self.kind.is_ratio() { self.each >= limit } else { self.each <= limit })
     }
 }

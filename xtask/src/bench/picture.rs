@@ -34,7 +34,7 @@ fn rows(report: &Report) -> Vec<Row<'_>> {
     let mut rows = Vec::new();
     for (kind, title) in KINDS {
         let of_kind = report.figures.iter().filter(|figure| figure.kind == kind);
-        let bars: Vec<_> = of_kind.filter_map(|figure| Some(Row::Bar(figure, figure.limit.or(figure.goal)?))).collect();
+        let bars: Vec<_> = of_kind.filter_map(|figure| Some(Row::Bar(figure, figure.limit?))).collect();
         if !bars.is_empty() {
             rows.push(Row::Title(title));
             rows.extend(bars);
@@ -57,7 +57,7 @@ fn picture(path: &Path, report: &Report) -> Drawn<()> {
             root.draw_text(title, &text(14), (names, at))?;
             continue;
         };
-        let colour = if figure.reaches(*limit) { GREEN } else { RED };
+        let colour = if figure.keeps() { GREEN } else { RED };
         let part = (figure.each / limit).clamp(0.0, MOST);
         let end = bars + (part * f64::from(limit_at - bars)) as i32;
         root.draw_text(&format!("{} {}", figure.board, figure.name), &text(12), (names + 12, at))?;

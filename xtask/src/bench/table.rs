@@ -54,10 +54,6 @@ fn remarks(figure: &Figure) -> Vec<String> {
         };
         remarks.push(format!("{words} {}", number(limit)));
     }
-    if let Some(goal) = figure.goal {
-        let words = if figure.reaches(goal) { "reaches" } else { "misses" };
-        remarks.push(format!("{words} the goal, {}", number(goal)));
-    }
     let published = PUBLISHED.iter().find(|(name, _)| *name == figure.name);
     remarks.extend(published.map(|(_, published)| (*published).to_owned()));
     if let Some(medians) = figure.medians {

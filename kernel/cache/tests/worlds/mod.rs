@@ -210,6 +210,8 @@ struct Names {
 pub struct World {
     pub cache: Arc<PageCache>,
     pub disk: Arc<Disk>,
+    /// Whether cleancache keeps no copy of what it gives.
+    exclusive: bool,
     /// Exchangeable frames, and how many.
     pub any: PoolId,
     pub any_frames: usize,
@@ -231,6 +233,7 @@ impl World {
         const ANNEX: usize = 2;
         // So few that reading some pages makes reclaim begin.
         let (arena, annex) = Arena::with_annex(78, ANNEX);
+        let exclusive = config.exclusive;
         let memory = arena.memory();
         let cleancache = Arc::new(Cleancache::new(memory, config));
         let pool = |name: &str, kind| {
@@ -259,6 +262,7 @@ impl World {
         let world = Self {
             cache,
             disk,
+            exclusive,
             any,
             any_frames,
             fixed,
@@ -451,8 +455,22 @@ impl World {
         self.names.lock().expect("no panic").open.get(&ino).map(|open| open.file)
     }
 
+    /// No page is in both caches.
+    fn check_places(&self) {
+        let mut frame = self.memory().allocate(Zones::Ephemeral).expect("memory");
+        for (ino, index) in (0..FILES).flat_map(|ino| (0..PAGES).map(move |index| (ino, index))) {
+            let Some(file) = self.file(ino) else { continue };
+            let here = self.cache.peek(file, u64::from(index) * FRAME_SIZE as u64, &mut [0]);
+            let there = here && self.cache.cleancache().restore(file, index, &mut frame);
+            assert!(!there, "page {index} of file {ino} is in both caches");
+        }
+    }
+
     /// The end: what is read is what the disk has, now that nothing happens any more; every frame is where it belongs.
     pub fn close(&self) {
+        if self.exclusive {
+            self.check_places();
+        }
         self.cache.sync(None).expect("a good disk");
         assert_eq!(self.cache.stats().dirty, 0);
         for what in [DropWhat::Pages, DropWhat::All, DropWhat::Pages] {
