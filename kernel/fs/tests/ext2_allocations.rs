@@ -144,27 +144,40 @@ fn changes_on_their_way_to_the_disk() {
     }
 }
 
-/// The buffer begins with the least, grows with what is in it while memory is plenty and up to its bound, and does without.
+/// Changes `count` directories' worth of metadata, each with the memory that `keep` leaves; how much the buffer has then.
+fn grown(world: &World, from: usize, count: usize, keep: impl Fn(&mut Vec<Frame>)) -> u64 {
+    let mut held = Vec::new();
+    for n in from..from + count {
+        keep(&mut held);
+        assert_eq!(world.vfs.mkdir(format!("/disk/{n}").as_bytes(), 0o755), Ok(()), "{}", world.name);
+    }
+    world.fs.own_frames()
+}
+
+/// The buffer begins with the least and grows up to its bound when it is full of changes, by free memory or what is cached in plenty,
+/// and does without.
 #[test]
 fn metadata_in_a_buffer_that_may_grow_or_not() {
-    for world in World::all("growth") {
-        let frames = || world.fs.own_frames();
-        let make =
-            |n: usize| assert_eq!(world.vfs.mkdir(format!("/disk/{n}").as_bytes(), 0o755), Ok(()), "{}", world.name);
-        let least = frames();
+    for world in World::all("growth by cached pages") {
+        let least = world.fs.own_frames();
         let memory = world.machine.arena.memory();
-        let mut held = Vec::new();
-        for n in 0..300 {
-            // What was reclaimed meanwhile is taken as well.
+        let take = |held: &mut Vec<Frame>| {
             while memory.has_more(Zones::Ephemeral, memory.watermarks().low) {
                 held.extend(memory.allocate(Zones::Ephemeral));
             }
-            make(n);
-        }
-        assert_eq!(frames(), least, "{}", world.name);
-        drop(held);
-        (300..600).for_each(make);
-        assert_eq!(frames(), least + 24, "{}", world.name);
+        };
+        // What little is read meanwhile is cached, and stays.
+        assert_eq!(grown(&world, 0, 200, take), least, "{}", world.name);
+        let mut file = world.create(1000);
+        assert_eq!(file.write_at(0, &vec![1; 4 << 20]), Ok(4 << 20));
+        world.vfs.sync().unwrap();
+        assert_eq!(grown(&world, 200, 400, take), least + 24, "{}", world.name);
+        drop(file);
+        world.end();
+    }
+    for world in World::all("growth by free memory") {
+        let least = world.fs.own_frames();
+        assert_eq!(grown(&world, 0, 400, |_| ()), least + 24, "{}", world.name);
         world.end();
     }
 }

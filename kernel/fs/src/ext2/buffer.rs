@@ -1,16 +1,15 @@
 //! Blocks of metadata by their number: what was changed and is not on the disk yet, and what was read lately.
 //!
-//! What a change needs at least is set aside when a filesystem is mounted, so that it asks for no memory. While memory is plenty
-//! the buffer grows with what is in it, up to a bound; it can do without that. A changed block stays until a commit has written
-//! it; others make room when one is wanted. The content of files is never here: pages of 4 KiB that hold several blocks would mix
-//! what is one file's with what is another's.
+//! What a change needs at least is set aside when a filesystem is mounted, so that it asks for no memory. Up to a bound the buffer
+//! is [given](Buffer::add) more when it is full of what was changed; it can do without that. A changed block stays until a commit
+//! has written it; others make room when one is wanted. The content of files is never here: pages of 4 KiB that hold several blocks
+//! would mix what is one file's with what is another's.
 
-use super::change::AHEAD;
 use super::geometry::Geometry;
 use crate::error::{Error, Result};
 use alloc::vec::Vec;
 use cache::PageCache;
-use frames::{FRAME_SIZE, Frame, Memory, Zones};
+use frames::{FRAME_SIZE, Frame, Zones};
 use hashbrown::HashMap;
 
 /// Frames that are set aside, and the most that there can be: a share of memory within these bounds.
@@ -56,10 +55,8 @@ const EMPTY: Slot = Slot { block: 0, state: State::Clean, owner: 0, pinned: fals
 /// The slots.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
-    /// Where more frames come from.
-    memory: Option<&'static Memory>,
     frames: Vec<Frame>,
-    /// How many frames there can be. All lists have room for them.
+    /// How many frames there can be.
     most: usize,
     slots: Vec<Slot>,
     index: HashMap<u32, u16>,
@@ -71,10 +68,9 @@ pub(super) struct Buffer {
 impl Buffer {
     /// With the least, and lists that have room for a share of memory.
     pub(super) fn new(cache: &PageCache, geometry: &Geometry) -> Result<Self> {
-        let memory = cache.memory();
-        let most = (memory.stats().total as usize / SHARE).clamp(FRAMES.0, FRAMES.1);
+        let most = (cache.memory().stats().total as usize / SHARE).clamp(FRAMES.0, FRAMES.1);
         let slots = most * geometry.blocks_per_page();
-        let mut buffer = Self { memory: Some(memory), most, block_size: geometry.block_size(), ..Self::default() };
+        let mut buffer = Self { most, block_size: geometry.block_size(), ..Self::default() };
         buffer.frames.try_reserve_exact(most).map_err(|_| Error::NoMemory)?;
         buffer.slots.try_reserve_exact(slots).map_err(|_| Error::NoMemory)?;
         // Twice as many as there can be, so that it never grows.
@@ -85,19 +81,15 @@ impl Buffer {
         Ok(buffer)
     }
 
-    /// The slots of one more frame, for which the lists have room.
-    fn add(&mut self, frame: Frame) {
-        self.frames.push(frame);
-        self.slots.extend((0..FRAME_SIZE / self.block_size).map(|_| EMPTY));
+    /// How many frames more it may be given. All lists have room for them.
+    pub(super) fn may_have(&self) -> usize {
+        self.most.saturating_sub(self.frames.len())
     }
 
-    /// Grow before all slots are taken, by a frame for which nobody has to be pressed.
-    #[cold]
-    fn grow(&mut self) {
-        let plenty = |memory: &&Memory| memory.has_more(Zones::Ephemeral, memory.watermarks().high);
-        if let Some(frame) = self.memory.filter(plenty).and_then(|memory| memory.allocate(Zones::Ephemeral)) {
-            self.add(frame);
-        }
+    /// Have one of them.
+    pub(super) fn add(&mut self, frame: Frame) {
+        self.frames.push(frame);
+        self.slots.extend((0..FRAME_SIZE / self.block_size).map(|_| EMPTY));
     }
 
     /// Frames that it has.
@@ -159,12 +151,7 @@ impl Buffer {
     pub(super) fn insert(&mut self, block: u32) -> Option<&mut [u8]> {
         let at = match self.index.get(&block) {
             Some(&at) => at.into(),
-            None => {
-                if self.index.len() + AHEAD > self.slots.len() && self.frames.len() < self.most {
-                    self.grow();
-                }
-                self.vacate()?
-            }
+            None => self.vacate()?,
         };
         let slot = self.slots.get_mut(at)?;
         (slot.block, slot.used) = (block, true);

@@ -27,8 +27,6 @@ use log::error;
 const STEP: usize = 24;
 /// What is left of that for steps that free something, when others find no room any more.
 const RESERVE: usize = 8;
-/// So many slots of the buffer are empty as long as memory is plenty: what any step wants of them.
-pub(super) const AHEAD: usize = STEP + 2 * RESERVE;
 /// Inodes that can be changed between two commits.
 const MOST_CHANGED: usize = 512;
 /// Frames through which blocks go to the disk.
@@ -222,7 +220,7 @@ impl Change<'_> {
 
     /// See to it that the next step finds room.
     pub(super) fn make_room(&self) -> Result<()> {
-        if self.fs.metadata.lock().has_room(0) {
+        if self.fs.metadata.lock().has_room(0) || self.grow(0) {
             return Ok(());
         }
         self.commit()?;
@@ -232,12 +230,33 @@ impl Change<'_> {
     /// Likewise for a step that lets a file need more, or give up something and stay: what belongs to files that the disk does not take
     /// is not written, so they may not take up the room in which others change, nor those that in which files are deleted.
     pub(super) fn make_room_to_grow(&self, inode: &Inode) -> Result<()> {
-        if self.fs.metadata.lock().has_room(2 * RESERVE) {
+        if self.fs.metadata.lock().has_room(2 * RESERVE) || self.grow(2 * RESERVE) {
             return Ok(());
         }
         self.commit()?;
         let held = inode.lock().now.held;
         self.check_room(if held { 2 * RESERVE } else { RESERVE })
+    }
+
+    /// Let the buffer grow rather than commit, as long as free memory is plenty, or cached pages are: four for each frame that it may
+    /// have. Whether the next step finds room then, and leaves so much.
+    #[cold]
+    fn grow(&self, left: usize) -> bool {
+        let (cache, memory) = (&self.fs.cache, self.fs.cache.memory());
+        loop {
+            let metadata = self.fs.metadata.lock();
+            let may_have = metadata.buffer.may_have();
+            if metadata.buffer.room() >= STEP + left || may_have == 0 {
+                return metadata.has_room(left);
+            }
+            drop(metadata);
+            let plenty = memory.has_more(Zones::Ephemeral, memory.watermarks().high);
+            if !plenty && (cache.stats().pages() < 4 * may_have as u64 || cache.try_reclaim(STEP) == 0) {
+                return false;
+            }
+            let Some(frame) = memory.allocate(Zones::Ephemeral) else { return false };
+            self.fs.metadata.lock().buffer.add(frame);
+        }
     }
 
     /// Whether the commit that was just made left so much room; if not, why.
