@@ -226,6 +226,9 @@ pub struct Demo {
 pub struct Test {
     /// Run only scenarios whose name contains this, and no host tests
     pub filter: Option<String>,
+    /// Processors of each guest whose scenario does not say how many
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    pub smp: u32,
     /// Leave the host's tests out
     #[arg(long)]
     pub no_host: bool,

@@ -59,14 +59,14 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
         return Ok(Exit::Success);
     }
     if args.soak {
-        let workshop = Workshop::open(places, install, args.profile.or(Profile::Dev))?;
+        let workshop = open(places, install, args, Profile::Dev)?;
         return Ok(judged(soak::soak(&workshop, args.seed, args.minutes)?).close());
     }
     if let Some(seconds) = args.fuzz {
         return Ok(judged(fuzz::fuzz(&places, install, seconds)?).close());
     }
     if let Some(count) = args.generations {
-        let workshop = Workshop::open(places, install, args.profile.or(Profile::Release))?;
+        let workshop = open(places, install, args, Profile::Release)?;
         let seed = args.seed.map_or_else(soak::seed_from_clock, Ok)?;
         println!("generations: seed {seed}, {count} kexecs");
         let lived = generations::live(&workshop, "generations", seed, count)?;
@@ -90,7 +90,7 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
         tally.add(try_faults(&places)?);
     }
     if !scenarios.is_empty() {
-        match Workshop::open(places, install, args.profile.or(Profile::Dev)) {
+        match open(places, install, args, Profile::Dev) {
             Ok(workshop) => tally.add(play_all(&workshop, scenarios, args.jobs.into())),
             Err(error) => {
                 eprintln!("xtask: no scenario can be played: {error:#}");
@@ -101,12 +101,17 @@ pub fn test(places: Places, install: Install, args: &Test) -> Result<Exit> {
     Ok(tally.close())
 }
 
+/// A build in this profile unless another is asked for, and machines with as many processors as are asked for.
+fn open(places: Places, install: Install, args: &Test, profile: Profile) -> Result<Workshop> {
+    Ok(Workshop::open(places, install, args.profile.or(profile))?.with_processors(args.smp))
+}
+
 /// What does so many things to the disk.
 type DiskRun = fn(&Workshop, &str, disk_ops::Run) -> Result<Result<String, String>>;
 
 /// Does `count` of them, shared among the block sizes that were asked for.
 fn disk_runs(places: Places, install: Install, args: &Test, name: &str, count: u32, run: DiskRun) -> Result<Exit> {
-    let workshop = Workshop::open(places, install, args.profile.or(Profile::Release))?;
+    let workshop = open(places, install, args, Profile::Release)?;
     let seed = args.seed.map_or_else(soak::seed_from_clock, Ok)?;
     println!("{name}: seed {seed}, {count}");
     let sizes = args.block_size.map_or(BLOCK_SIZES.to_vec(), |size| vec![size]);

@@ -36,6 +36,8 @@ pub struct Workshop {
     qemu: PathBuf,
     toolchain: Toolchain,
     profile: Profile,
+    /// Processors of a machine of which nobody says otherwise.
+    processors: u32,
     /// Built when somebody first asks for it.
     previous: Arc<Mutex<Option<Built>>>,
 }
@@ -46,7 +48,12 @@ impl Workshop {
         let toolchain = Toolchain::find(&places, Need::Build, install)?;
         let qemu = Tool::Qemu.find(install)?;
         let built = build(&places, &toolchain, profile)?;
-        Ok(Workshop { places, install, built, qemu, toolchain, profile, previous: Arc::default() })
+        Ok(Workshop { places, install, built, qemu, toolchain, profile, processors: 1, previous: Arc::default() })
+    }
+
+    /// The same with so many processors in its machines.
+    pub fn with_processors(self, processors: u32) -> Workshop {
+        Workshop { processors, ..self }
     }
 
     /// A build that knows the previous version of the handover format only.
@@ -69,7 +76,7 @@ impl Workshop {
             memory: MEMORY,
             donations: Vec::new(),
             disk: None,
-            processors: 1,
+            processors: self.processors,
             queues: None,
             policy: None,
             log: None,

@@ -210,8 +210,15 @@ fn a_piece_of_work_is_bounded() {
 
 #[test]
 fn the_guest_keeps_its_watermarks() {
+    keep_watermarks(|_| {});
+    // Somebody else is to make frames free, and is late.
+    keep_watermarks(|guest| guest.cache.on_few(Box::new(|_| true)));
+}
+
+fn keep_watermarks(prepare: impl FnOnce(&Guest)) {
     let arena = Arena::new(2048);
     let guest = Guest::new(&arena);
+    prepare(&guest);
     let device = Device::new(Host { target: 2048, ..a_good_host() });
     let balloon = Balloon::start(guest.cache.clone(), device.clone(), 100).unwrap();
     (0..FILE_PAGES).for_each(|page| guest.read(page));

@@ -3,6 +3,7 @@
 
 use alloc::vec::Vec;
 use core::fmt;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use frames::waits::waits;
 use protocol::{Level, emit};
@@ -12,30 +13,34 @@ use crate::time;
 /// Bytes kept: some 250 lines.
 const CAPACITY: usize = 16 * 1024;
 
+/// The bytes of the one ring, whose owner reads and writes them. They are all zeros at first, so outside the console's lock, which is
+/// not, they take no room in the file.
+static BYTES: [AtomicU8; CAPACITY] = [const { AtomicU8::new(0) }; CAPACITY];
+
 /// The ring. `written` counts every byte ever put in, so the newest lies before `written % CAPACITY`.
 pub struct Ring {
-    bytes: [u8; CAPACITY],
     written: usize,
 }
 
 impl Ring {
     /// A ring with nothing in it.
     pub(super) const fn new() -> Self {
-        Self { bytes: [0; CAPACITY], written: 0 }
+        Self { written: 0 }
     }
 
-    /// The bytes kept, oldest first, in the two parts that the ring's end cuts them into.
-    fn parts(&self) -> (&[u8], &[u8]) {
-        let (newer, older) = self.bytes.split_at(self.written % CAPACITY);
-        if self.written < CAPACITY { (&[], newer) } else { (older, newer) }
+    /// The bytes kept, oldest first.
+    fn kept(&self) -> impl Iterator<Item = u8> {
+        let (newer, older) = BYTES.split_at(self.written % CAPACITY);
+        let older = if self.written < CAPACITY { &[] } else { older };
+        older.iter().chain(newer).map(|byte| byte.load(Ordering::Relaxed))
     }
 }
 
 impl fmt::Write for Ring {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for &byte in text.as_bytes() {
-            if let Some(slot) = self.bytes.get_mut(self.written % CAPACITY) {
-                *slot = byte;
+            if let Some(slot) = BYTES.get(self.written % CAPACITY) {
+                slot.store(byte, Ordering::Relaxed);
             }
             self.written += 1;
         }
@@ -48,9 +53,7 @@ pub fn snapshot() -> Option<Vec<u8>> {
     let mut copy = Vec::new();
     copy.try_reserve_exact(CAPACITY).ok()?;
     let console = super::lock();
-    let (older, newer) = console.log.parts();
-    copy.extend_from_slice(older);
-    copy.extend_from_slice(newer);
+    copy.extend(console.log.kept());
     if console.log.written > CAPACITY {
         let first_line = copy.iter().position(|&byte| byte == b'\n').map_or(copy.len(), |end| end + 1);
         copy.drain(..first_line);

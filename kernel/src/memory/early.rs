@@ -1,7 +1,7 @@
 //! The heap before there are frames: a small region in `.bss`, and more from the scratch area where a handover needs it.
 //!
 //! It serves what is allocated while memory is being found: lists of ranges, and the frame allocator itself. Objects in
-//! it may be freed at any time later. Once there are frames, only large objects go in, and only into the second region.
+//! it may be freed at any time later. Once there are frames, only large objects go in.
 
 use core::alloc::Layout;
 use core::cell::UnsafeCell;
@@ -60,12 +60,13 @@ impl EarlyHeap {
             // SAFETY: the region is static, and this is the only place that hands it out; the option is filled once.
             unsafe { Heap::new(REGION.0.get().cast(), BUILT_IN) }
         });
-        built_in.allocate_first_fit(layout).ok().or_else(|| self.allocate_annex(layout))
+        let regions = [Some(built_in), self.annex.as_mut()];
+        regions.into_iter().flatten().find_map(|region| region.allocate_first_fit(layout).ok())
     }
 
-    /// Room for `layout` in the second region, if there is one.
-    pub fn allocate_annex(&mut self, layout: Layout) -> Option<NonNull<u8>> {
-        self.annex.as_mut()?.allocate_first_fit(layout).ok()
+    /// The most that any region has left, in however many pieces.
+    pub fn left(&self) -> usize {
+        [&self.built_in, &self.annex].into_iter().flatten().map(Heap::free).max().unwrap_or(0)
     }
 
     /// Takes `object` back.

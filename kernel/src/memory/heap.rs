@@ -24,6 +24,8 @@ const PATIENCE_MILLIS: u64 = 100;
 struct Heap {
     memory: Once<&'static Memory>,
     early: Lock<EarlyHeap>,
+    /// The most that any of its regions has left, so that its lock is not taken in vain.
+    early_left: AtomicUsize,
     /// First and last byte of the early heap's second region, so that an ordinary free need not take its lock.
     annex: (AtomicUsize, AtomicUsize),
     slabs: Lock<Slabs>,
@@ -41,6 +43,7 @@ pub type ShortageHandler = fn(frames: usize) -> bool;
 static HEAP: Heap = Heap {
     memory: Once::new(),
     early: Lock::new(Rank::Heap, EarlyHeap::new()),
+    early_left: AtomicUsize::new(usize::MAX),
     annex: (AtomicUsize::new(1), AtomicUsize::new(0)),
     slabs: Lock::new(Rank::Heap, Slabs::new()),
     large_frames: AtomicUsize::new(0),
@@ -89,6 +92,7 @@ pub unsafe fn extend_early(start: NonNull<u8>, len: usize) -> bool {
         let first = start.as_ptr().addr();
         HEAP.annex.0.store(first, Ordering::Relaxed);
         HEAP.annex.1.store(first + (len - 1), Ordering::Relaxed);
+        HEAP.early_left.store(usize::MAX, Ordering::Relaxed);
     }
     added
 }
@@ -107,11 +111,12 @@ pub fn stats() -> HeapStats {
 impl Heap {
     fn allocate(&self, layout: Layout) -> Option<NonNull<u8>> {
         let Some(&memory) = self.memory.get() else {
-            return self.early.lock().allocate(layout);
+            return self.allocate_early(layout);
         };
+        // Large objects fill what the early heap has left, so that it is not lost once boot is over.
         let attempt = || match slab::class_for(&layout) {
             Some(class) => self.slabs.lock().allocate(memory, class),
-            None => self.allocate_annex(layout).or_else(|| self.allocate_frames(memory, layout)),
+            None => self.allocate_early(layout).or_else(|| self.allocate_frames(memory, layout)),
         };
         // Before the last frames go: whoever allocates with the page cache locked cannot evict, and lives on them.
         let takes_frames = slab::class_for(&layout).is_none_or(|class| self.slabs.lock().is_full(class));
@@ -142,9 +147,14 @@ impl Heap {
         made_room
     }
 
-    /// Large objects fill what the early heap's second region has left, so that it is not lost once boot is over.
-    fn allocate_annex(&self, layout: Layout) -> Option<NonNull<u8>> {
-        (self.annex.1.load(Ordering::Relaxed) != 0).then(|| self.early.lock().allocate_annex(layout)).flatten()
+    fn allocate_early(&self, layout: Layout) -> Option<NonNull<u8>> {
+        if layout.size() > self.early_left.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut early = self.early.lock();
+        let object = early.allocate(layout);
+        self.early_left.store(early.left(), Ordering::Relaxed);
+        object
     }
 
     /// Whole frames. Blocks are powers of two and aligned to their size; what the object does not need goes back at once.
@@ -170,8 +180,10 @@ impl Heap {
     /// As for [`GlobalAlloc::dealloc`].
     unsafe fn free(&self, object: NonNull<u8>, layout: Layout) {
         if self.is_early(object) {
+            let mut early = self.early.lock();
             // SAFETY: the caller's promise, passed on; the address says that the object is of the early heap.
-            unsafe { self.early.lock().free(object, layout) };
+            unsafe { early.free(object, layout) };
+            self.early_left.store(early.left(), Ordering::Relaxed);
             return;
         }
         if let Some(class) = slab::class_for(&layout) {

@@ -44,9 +44,9 @@ pub struct Scenario {
     /// What it gets on top.
     #[serde(default)]
     pub donate: Vec<Donation>,
-    /// Processors.
-    #[serde(default = "one", rename = "smp")]
-    pub processors: u32,
+    /// Processors, if it is about so many: another scenario has as many as the test is run with.
+    #[serde(rename = "smp")]
+    pub processors: Option<u32>,
     /// Queues of the disk, if it is not to have one for each processor.
     pub queues: Option<u32>,
     /// What is on the disk.
@@ -200,10 +200,6 @@ fn q35() -> Board {
 
 fn default_memory() -> Size {
     Size::mib(64)
-}
-
-fn one() -> u32 {
-    1
 }
 
 fn default_timeout() -> u32 {

@@ -43,15 +43,16 @@ pub fn play(workshop: &Workshop, scenario: &Scenario) -> Result<Result<(), Strin
         Kernel::Current => workshop.built.bootable.clone(),
         Kernel::Previous => workshop.previous()?.bootable,
     };
+    let machine = workshop.machine_in(&work);
     let machine = Machine {
         bootable,
         board: scenario.machine,
         memory: scenario.memory,
         donations: scenario.donate.clone(),
-        processors: scenario.processors,
+        processors: scenario.processors.unwrap_or(machine.processors),
         queues: scenario.queues,
         disk: prepared.disk.clone(),
-        ..workshop.machine_in(&work)
+        ..machine
     };
     let log = workshop.places.log(&scenario.name)?;
     let session = Session::start(machine.command()?, &log)?;

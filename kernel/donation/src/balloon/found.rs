@@ -39,7 +39,11 @@ impl Own {
 /// A frame outside the scratch area, as long as that leaves the guest as many free ones as reclaim sees to.
 pub(super) fn spare(cache: &PageCache) -> Option<Frame> {
     let frame = cache.allocate(Zones::Preservable).ok()?;
-    (cache.memory().free_frames(Zones::Ephemeral) >= cache.memory().watermarks().low).then_some(frame)
+    let (memory, marks) = (cache.memory(), cache.memory().watermarks());
+    let lacking = || marks.high.saturating_sub(memory.free_frames(Zones::Ephemeral));
+    let enough = || lacking() <= marks.high - marks.low;
+    // Another processor may be about to make frames free, which the host does not wait for.
+    (enough() || cache.reclaim(lacking() as usize) > 0 && enough()).then_some(frame)
 }
 
 pub(super) fn lend(cleancache: &Cleancache, pool: PoolId, frames: FrameList) {
