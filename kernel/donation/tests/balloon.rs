@@ -10,6 +10,7 @@ use frames::{Frame, FrameRun, Pfn, PfnRange, Zones};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
+use std::thread;
 
 /// What a host and its device do.
 #[derive(Default)]
@@ -327,6 +328,30 @@ fn what_the_host_gets_is_not_taken_from_the_host() {
     ours.extend(core::iter::from_fn(|| guest.cache.allocate(Zones::Ephemeral).ok()).take(200));
     assert_eq!(ours.len(), had + 200);
     assert!(device.host(|host| host.has.len()) <= 300);
+}
+
+#[test]
+fn another_processor_may_ask_while_frames_are_found_for_the_host() {
+    let arena = Arena::new(2048);
+    let guest = Guest::new(&arena);
+    let device = Device::new(Host { target: 500, deflates_on_oom: true, ..a_good_host() });
+    let balloon = Arc::new(Balloon::start(guest.cache.clone(), device.clone(), 100).unwrap());
+    settle(&balloon);
+    // What whoever serves it gets, and what another does, when frames become few.
+    let answers = Arc::new(Mutex::new(None));
+    let (lender, noted) = (Arc::downgrade(&balloon), answers.clone());
+    guest.cache.on_few(Box::new(move |_| {
+        if let (Some(balloon), Ok(mut answers)) = (lender.upgrade(), noted.lock()) {
+            answers.get_or_insert_with(|| {
+                let another = thread::scope(|scope| scope.spawn(|| balloon.relieve(8)).join());
+                (balloon.relieve(8), another.expect("it does not panic"))
+            });
+        }
+        false
+    }));
+    device.host(|host| host.target = 2048);
+    settle(&balloon);
+    assert_eq!(*answers.lock().unwrap(), Some((0, 8)));
 }
 
 #[test]

@@ -12,7 +12,8 @@
 //! - the device is told how many are held after every change.
 //!
 //! The lock is taken before those of the caches, and held while the device answers, which it does at once or never, but not while the
-//! guest looks for frames of its own. When memory is short the balloon may be asked from below: then the lock is only tried.
+//! guest looks for frames of its own. When memory is short the balloon may be asked from below: then the lock is only tried, and not by the
+//! processor that serves the balloon.
 
 mod device;
 mod found;
@@ -21,10 +22,10 @@ mod steps;
 use alloc::sync::Arc;
 use cache::PageCache;
 use cleancache::{Cleancache, Kind, PoolId};
-use core::fmt;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::{fmt, hint};
 use frames::lock::LockGuard;
-use frames::{FrameList, Lock, Rank, Zones};
+use frames::{FrameList, Lock, Rank, Zones, cpu};
 use log::{error, info, warn};
 
 pub use self::device::BalloonDevice;
@@ -36,14 +37,18 @@ use crate::{Donor, Fault, TooManyPools, pool};
 pub const NAME: &str = "balloon";
 /// The most frames in one request.
 pub const BATCH: usize = 256;
+/// How often the lock is tried when memory is short: longer than another processor has it for a request.
+const LOOKS: usize = 100_000;
+/// No processor.
+const NOBODY: usize = usize::MAX;
 
 /// The balloon.
 pub struct Balloon<D> {
     cache: Arc<PageCache>,
     pool: PoolId,
     state: Lock<State<D>>,
-    /// Whether it is being served, with the lock or without.
-    serving: AtomicBool,
+    /// The processor that serves it, with the lock or without, or [`NOBODY`].
+    serving: AtomicUsize,
 }
 
 struct State<D> {
@@ -113,7 +118,7 @@ impl<D: BalloonDevice> Balloon<D> {
             reported: 0,
             statistics: 0,
         };
-        Ok(Self { cache, pool, state: Lock::new(Rank::Donation, state), serving: AtomicBool::new(false) })
+        Ok(Self { cache, pool, state: Lock::new(Rank::Donation, state), serving: AtomicUsize::new(NOBODY) })
     }
 
     fn cleancache(&self) -> &Cleancache {
@@ -121,7 +126,12 @@ impl<D: BalloonDevice> Balloon<D> {
     }
 
     fn state_for_relief(&self) -> Option<LockGuard<'_, State<D>>> {
-        if self.serving.load(Ordering::Relaxed) { None } else { self.state.try_lock() }
+        // What is found for the host must not come from the host; nor may whoever has the lock wait for it, so others look only so often.
+        let serving = self.serving.load(Ordering::Relaxed) == cpu::number();
+        (0..if serving { 0 } else { LOOKS }).find_map(|_| {
+            hint::spin_loop();
+            self.state.try_lock()
+        })
     }
 
     /// Up to `most` frames of the pool: those in which nothing newer is first.
@@ -167,10 +177,9 @@ impl<D: BalloonDevice> Donor for Balloon<D> {
     }
 
     fn serve(&self) -> bool {
-        // What is found for the host must not come from the host.
-        self.serving.store(true, Ordering::Relaxed);
+        self.serving.store(cpu::number(), Ordering::Relaxed);
         let more = self.follow();
-        self.serving.store(false, Ordering::Relaxed);
+        self.serving.store(NOBODY, Ordering::Relaxed);
         more
     }
 
