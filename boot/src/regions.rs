@@ -4,7 +4,7 @@ use bootloader_api::info::{MemoryRegion, MemoryRegionKind};
 use bootproto::Span;
 use bootproto::memmap::{MAX_RANGES, MemoryMap, MemoryType};
 
-/// The most regions that a map becomes: what the boot stage used cuts one range into three.
+/// The most regions that a map becomes: what the boot stage keeps cuts one range into three.
 pub const MAX_REGIONS: usize = MAX_RANGES + 2;
 
 /// Writes the map's ranges into `out`, ascending, `used` as [`MemoryRegionKind::Bootloader`]. Returns how many they are,

@@ -11,8 +11,9 @@ use crate::drivers::rtc;
 struct Clock {
     /// The counter when the kernel was entered.
     start: u64,
-    /// Ticks per second.
+    /// Ticks per second, and who says so.
     frequency: u64,
+    source: Source,
     /// Microseconds per tick, as a 32.32 fixed-point number.
     micros_per_tick: u64,
     /// The date when the kernel was entered, in seconds since 1970; 0 if there is no clock.
@@ -28,6 +29,7 @@ pub fn init(start: u64, known: u64) -> Source {
     CLOCK.call_once(|| Clock {
         start,
         frequency,
+        source,
         micros_per_tick: (1_000_000 << 32) / frequency.max(1),
         boot_date: rtc::seconds_since_epoch().unwrap_or(0),
     });
@@ -37,6 +39,11 @@ pub fn init(start: u64, known: u64) -> Source {
 /// Ticks of the time-stamp counter per second.
 pub fn frequency() -> u64 {
     CLOCK.get().map_or(1_000_000_000, |clock| clock.frequency)
+}
+
+/// The same for the next kernel to go by; 0 where it is a mere assumption.
+pub fn known_frequency() -> u64 {
+    CLOCK.get().filter(|clock| clock.source != Source::Assumed).map_or(0, |clock| clock.frequency)
 }
 
 /// Microseconds since the kernel was entered; 0 before [`init`].

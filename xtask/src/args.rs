@@ -226,8 +226,8 @@ pub struct Demo {
 pub struct Test {
     /// Run only scenarios whose name contains this, and no host tests
     pub filter: Option<String>,
-    /// Processors of each guest whose scenario does not say how many
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=255))]
+    /// Processors of each guest, of scenarios that do not say how many and of the soak and the like
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub smp: u32,
     /// Leave the host's tests out
     #[arg(long)]

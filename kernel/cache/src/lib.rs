@@ -4,8 +4,8 @@
 //! A filesystem gives the cache one object, its [`Backing`], that fills and writes pages; reading, read-ahead, reclaim and the
 //! working set are the cache's business.
 //!
-//! Invariants, under one lock that is never held while a [`Backing`] works or cleancache looks for a page, and that readers of pages
-//! that are here do [not need](read):
+//! Invariants, under one lock that is never held while a [`Backing`] works, that is open while cleancache first looks for a page, and that
+//! readers of pages that are here do [not need](read):
 //! - a page is in the page cache, in cleancache (exclusive, the default), inherited, or a local variable of who brings it in;
 //! - every page in the cache is whole: a page being filled is a local variable, and enters only when every byte was filled and
 //!   its file was not changed meanwhile (the file's epoch tells);

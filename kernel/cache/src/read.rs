@@ -193,7 +193,7 @@ impl PageCache {
         let State { pages, files, inherited, .. } = &mut *state;
         let changed = files.epoch(file) != Some(source.epoch);
         if changed {
-            // What was found may be of before. Once more, and this time nobody comes between.
+            // What was found may be of before, and is read from disk. Once more, and this time nobody comes between.
             source = files.source(file)?;
             self.cleancache.restore_run(file, &mut wanted);
         } else if pages.counters.evictions != evictions

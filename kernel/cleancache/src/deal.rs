@@ -25,9 +25,9 @@ pub(crate) struct Deal {
 }
 
 impl Deal {
-    /// To about so many shards.
+    /// To so many shards, or the next smaller power of two.
     pub(crate) fn to(shards: usize) -> Self {
-        Self { mask: shards.clamp(1, MOST).next_power_of_two() - 1 }
+        Self { mask: (1 << shards.clamp(1, MOST).ilog2()) - 1 }
     }
 
     /// How many shards there are.

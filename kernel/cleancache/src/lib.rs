@@ -71,7 +71,7 @@ pub struct Config {
     pub policy: MakePolicy,
     /// Frames that will be donated, about: the index is made for so many. More make it slower, not wrong.
     pub capacity: usize,
-    /// Parts with a lock each, rounded up to a power of two, 8 at most. Every file takes some 90 bytes in each, and a policy
+    /// Parts with a lock each, rounded down to a power of two, 8 at most. Every file takes some 90 bytes in each, and a policy
     /// sees the pages of one only.
     pub shards: usize,
     /// What take-backs are timed with, in any unit.

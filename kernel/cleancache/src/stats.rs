@@ -12,7 +12,7 @@ pub enum Stored {
     Inserted,
     /// It is here, in the place of an older copy.
     Replaced,
-    /// It was not kept; no older copy is here either.
+    /// It was not kept; no older copy is here either, but for [`Refusal::InUse`].
     Refused(Refusal),
 }
 

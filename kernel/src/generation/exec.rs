@@ -68,7 +68,7 @@ fn go(system: &System, loaded: &Loaded, called_off: &mut dyn FnMut() -> bool) ->
         command_line: &command_line,
         handover_root: Some(handed_over.root.as_u64()),
         exec_tsc,
-        tsc_hz: time::frequency(),
+        tsc_hz: time::known_frequency(),
         previous_build: BUILD.as_bytes(),
         notice: &[],
         way_back: handed_over.way_back.as_ref().map(|back| back.plan()),

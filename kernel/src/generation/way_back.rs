@@ -109,7 +109,7 @@ pub fn prepare<'a>(system: &System, loaded: &'a Loaded, root: PhysAddr, exec_tsc
         generation: parcel.generation.saturating_add(2),
         handover_root: Some(root.as_u64()),
         exec_tsc,
-        tsc_hz: time::frequency(),
+        tsc_hz: time::known_frequency(),
         previous_build: BUILD.as_bytes(),
         notice: notice.as_bytes(),
         way_back: None,

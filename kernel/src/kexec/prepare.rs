@@ -33,7 +33,7 @@ pub(super) fn room_for_image(scratch: Span) -> Span {
 /// What to start.
 #[derive(Clone, Copy, Debug)]
 pub enum Target<'a> {
-    /// The bootable file that is running, which lies in memory as it was loaded.
+    /// The bootable file that is running, of which what is never written lies in memory as it was loaded.
     Running {
         /// Where it lies: [`Parcel::boot_image`] of the parcel that started this kernel.
         boot_image: Span,

@@ -45,7 +45,7 @@ impl core::error::Error for MemoryError {}
 /// What the map holds, in frames. All of it together is everything that the machine calls memory.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// The kernel image, its page tables, its stack: all that the boot stage used.
+    /// The kernel image, its page tables, its stack: all that the boot stage keeps for it.
     pub boot: u64,
     /// The records of the frames.
     pub records: u64,
@@ -203,7 +203,7 @@ impl Survey {
         let layout = Layout { span, scratch: self.scratch, usable: &self.usable, set_aside: &set_aside, annex };
         let start = window(Pfn::new(0))?;
         let records = window(room.start)?.cast::<FrameMeta>();
-        // SAFETY: the usable ranges are memory that the boot stage did not use, the window maps all of it, and nobody
+        // SAFETY: the usable ranges are memory that the boot stage did not use, or used and needs no more, the window maps all of it, and nobody
         // has been given any of it. The records' room was just taken out of those ranges and is of the size asked for.
         let memory = unsafe { Memory::install(start, records, &layout) }.map_err(MemoryError::Layout)?;
         heap::init(memory);

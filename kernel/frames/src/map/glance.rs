@@ -65,6 +65,7 @@ mod tests {
     use super::*;
     use crate::arena::Arena;
     use crate::{FRAME_SIZE, Zones};
+    use std::hint;
     use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
     use std::thread;
     use std::time::{Duration, Instant};
@@ -126,14 +127,21 @@ mod tests {
             let readers = [scope.spawn(reader), scope.spawn(reader)];
             let (mut rounds, patience) = (0_u32, Instant::now() + Duration::from_secs(60));
             // Readers may have to wait for their turn on a busy machine.
-            while (rounds < 20_000 || seen.load(Ordering::Relaxed) < 1_000) && Instant::now() < patience {
+            while (rounds < 20_000 || seen.load(Ordering::Relaxed) < 1_000)
+                && Instant::now() < patience
+                && !readers.iter().any(|reader| reader.is_finished())
+            {
                 let mut frame = map.remove(KEY).or_else(|| arena.memory().allocate(Zones::Ephemeral)).expect("a frame");
                 // It is nobody's page now.
                 frame.bytes_mut().fill(0xee);
                 frame.bytes_mut().fill(rounds as u8 % 0x80);
                 map.insert(KEY, frame, 0, 0).expect("a free place");
                 if let Some(mut page) = map.get_mut(KEY) {
-                    page.bytes_mut().fill(rounds as u8 % 0x80 + 1);
+                    let (front, back) = page.bytes_mut().split_at_mut(FRAME_SIZE / 2);
+                    front.fill(rounds as u8 % 0x80 + 1);
+                    // As long as a reader needs, so that each has a chance to see it half done.
+                    (0..100).for_each(|_| hint::spin_loop());
+                    back.fill(rounds as u8 % 0x80 + 1);
                 }
                 rounds += 1;
             }
