@@ -40,10 +40,12 @@ impl Own {
 pub(super) fn spare(cache: &PageCache) -> Option<Frame> {
     let frame = cache.allocate(Zones::Preservable).ok()?;
     let (memory, marks) = (cache.memory(), cache.memory().watermarks());
-    let lacking = || marks.high.saturating_sub(memory.free_frames(Zones::Ephemeral));
-    let enough = || lacking() <= marks.high - marks.low;
-    // Another processor may be about to make frames free, which the host does not wait for.
-    (enough() || cache.reclaim(lacking() as usize) > 0 && enough()).then_some(frame)
+    let free = || memory.free_frames(Zones::Ephemeral);
+    if free() < marks.low {
+        // Another processor may be about to make frames free, which the host does not wait for.
+        cache.reclaim(marks.high.saturating_sub(free()) as usize);
+    }
+    (free() >= marks.low).then_some(frame)
 }
 
 pub(super) fn lend(cleancache: &Cleancache, pool: PoolId, frames: FrameList) {

@@ -126,9 +126,12 @@ impl<D: BalloonDevice> Balloon<D> {
     }
 
     fn state_for_relief(&self) -> Option<LockGuard<'_, State<D>>> {
-        // What is found for the host must not come from the host; nor may whoever has the lock wait for it, so others look only so often.
-        let serving = self.serving.load(Ordering::Relaxed) == cpu::number();
-        (0..if serving { 0 } else { LOOKS }).find_map(|_| {
+        // What is found for the host must not come from the host.
+        if self.serving.load(Ordering::Relaxed) == cpu::number() {
+            return None;
+        }
+        // Whoever asks may have the lock himself, and must not wait for ever.
+        (0..LOOKS).find_map(|_| {
             hint::spin_loop();
             self.state.try_lock()
         })
